@@ -1,0 +1,9 @@
+//! `tunnel64d` carries IPv6 and IPv4 packets from a TUN interface over TCP to the other gateway.
+//!
+//! The rooms, each importing only from rows below its own (`tests/directions.rs` checks it):
+//!
+//! - [`sys`]: the only unsafe code: ioctls and socket options that no crate wraps.
+
+#![deny(unsafe_code)]
+
+pub mod sys;

@@ -1,0 +1,2 @@
+//! The `tunnel64d` binary.
+fn main() {}

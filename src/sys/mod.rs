@@ -1,0 +1,8 @@
+//! The fence around unsafe code: ioctls and socket options that neither nix nor socket2 wraps.
+//!
+//! Nothing here decides anything: each function is one system call with typed arguments.
+
+#[allow(unsafe_code)]
+pub mod tcp;
+#[allow(unsafe_code)]
+pub mod tun;

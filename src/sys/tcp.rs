@@ -1,0 +1,92 @@
+//! TCP socket options that neither nix nor socket2 wraps (Linux `include/uapi/linux/tcp.h`).
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// `TCP_RTO_MAX_MS`, Linux 6.15.
+const TCP_RTO_MAX_MS: c_int = 44;
+
+/// Bounds the retransmission timeout, so that a connection whose path comes back after an outage
+/// is heard again after at most this long. The kernel takes 1 s to 120 s.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 6.15.
+pub fn set_max_retransmission_timeout(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    let milliseconds = c_int::try_from(limit.as_millis())
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the kernel reads one int of the given length from a live variable.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_RTO_MAX_MS,
+            (&raw const milliseconds).cast::<c_void>(),
+            socklen::<c_int>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What the kernel knows of a connection (`struct tcp_info`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// Smoothed round-trip time.
+    pub round_trip: Duration,
+    /// Segments retransmitted since the connection began.
+    pub retransmits: u32,
+}
+
+/// Reads the connection's round-trip time and retransmissions (`TCP_INFO`).
+pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = socklen::<libc::tcp_info>();
+    // SAFETY: the kernel writes at most `length` bytes into a buffer of that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all fields are integers and the buffer was zeroed, so every byte is initialised.
+    let info = unsafe { info.assume_init() };
+    Ok(Info {
+        round_trip: Duration::from_micros(info.tcpi_rtt.into()),
+        retransmits: info.tcpi_total_retrans,
+    })
+}
+
+#[allow(clippy::cast_possible_truncation)] // Option values are a few hundred bytes at most.
+fn socklen<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_connection_reports_its_round_trip_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let info = info(stream.as_fd()).unwrap();
+        assert!(info.round_trip > Duration::ZERO);
+        assert_eq!(info.retransmits, 0);
+    }
+
+    #[test]
+    fn a_retransmission_limit_out_of_range_is_refused() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(set_max_retransmission_timeout(socket.as_fd(), Duration::ZERO).is_err());
+    }
+}
