@@ -1,0 +1,190 @@
+//! TCP: dialling, listening and the socket options that a tunnel wants.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::sys;
+
+/// Bytes that the kernel may hold unsent. Short, so that packets wait where the queue can decide
+/// about them.
+const UNSENT_LIMIT: u32 = 128 * 1024;
+
+/// A connection whose path comes back after an outage is tried again after at most this long.
+const RETRANSMIT_WITHIN: Duration = Duration::from_secs(1);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
+
+/// Which congestion control a connection uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Congestion {
+    /// BBR where the kernel has it, otherwise the kernel's default.
+    Auto,
+    /// The kernel's default.
+    Default,
+    /// By name; an error when the kernel doesn't have it.
+    Named(String),
+}
+
+/// How a tunnel's connections leave the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The address that dialled connections come from.
+    pub source: Option<IpAddr>,
+    /// The interface (or VRF) that connections are bound to.
+    pub device: Option<String>,
+    /// The mark that policy routing and filters see.
+    pub fwmark: Option<u32>,
+    /// The DSCP of every outer packet, 0 to 63.
+    pub dscp: Option<u8>,
+    /// The congestion control.
+    pub congestion: Congestion,
+    /// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
+    pub unacknowledged_limit: Duration,
+}
+
+/// Connects to `peer`.
+///
+/// # Errors
+/// Those of socket(2), bind(2), connect(2) and of the options that were asked for.
+pub async fn dial(peer: SocketAddr, options: &Options) -> io::Result<TcpStream> {
+    let socket = socket(peer, options)?;
+    if let Some(source) = options.source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    tune(SockRef::from(&socket), options)?;
+    TcpSocket::from_std_stream(socket.into()).connect(peer).await
+}
+
+/// Listens on `address`, which need not exist yet.
+///
+/// # Errors
+/// Those of socket(2), bind(2), listen(2) and of the options that were asked for; `AddrInUse` when
+/// somebody else listens there.
+pub fn listen(address: SocketAddr, options: &Options) -> io::Result<TcpListener> {
+    let socket = socket(address, options)?;
+    socket.set_reuse_address(true)?;
+    // At boot the address may appear after us.
+    if address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    } else {
+        socket.set_freebind_v6(true)?;
+        socket.set_only_v6(false)?;
+    }
+    tune(SockRef::from(&socket), options)?;
+    socket.bind(&address.into())?;
+    TcpSocket::from_std_stream(socket.into()).listen(BACKLOG)
+}
+
+/// Sets the options on a connection that was accepted: not all are inherited from the listener.
+///
+/// # Errors
+/// The connection is gone, or an option was refused.
+pub fn tune_accepted(stream: &TcpStream, options: &Options) -> io::Result<()> {
+    tune(SockRef::from(stream), options)
+}
+
+fn socket(address: SocketAddr, options: &Options) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    if let Some(device) = &options.device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    if let Some(mark) = options.fwmark {
+        socket.set_mark(mark)?;
+    }
+    Ok(socket)
+}
+
+fn tune(socket: SockRef<'_>, options: &Options) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
+    socket.set_tcp_user_timeout(Some(options.unacknowledged_limit))?;
+    match &options.congestion {
+        // Refused where the kernel does not have it; its default serves as well.
+        Congestion::Auto => socket.set_tcp_congestion(b"bbr").unwrap_or_default(),
+        Congestion::Default => {}
+        Congestion::Named(name) => socket.set_tcp_congestion(name.as_bytes())?,
+    }
+    if let Some(dscp) = options.dscp {
+        let class = u32::from(dscp) << 2;
+        // An IPv6 socket may carry IPv4 as well, and takes both.
+        let v4 = socket.set_tos_v4(class);
+        let v6 = socket.set_tclass_v6(class);
+        v4.or(v6)?;
+    }
+    // Before Linux 6.15 there is no such option: a stalled stream is then replaced by a new one.
+    let limited = sys::tcp::set_max_retransmission_timeout(socket.as_fd(), RETRANSMIT_WITHIN);
+    match limited {
+        Err(error) if error.raw_os_error() != Some(libc::ENOPROTOOPT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            source: None,
+            device: None,
+            fwmark: None,
+            dscp: Some(46),
+            congestion: Congestion::Auto,
+            unacknowledged_limit: Duration::from_secs(30),
+        }
+    }
+
+    async fn pair(listen_on: &str) -> (TcpStream, TcpStream) {
+        let listener = listen(listen_on.parse().unwrap(), &options()).unwrap();
+        let dialled = dial(listener.local_addr().unwrap(), &options()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        tune_accepted(&accepted, &options()).unwrap();
+        (dialled, accepted)
+    }
+
+    #[tokio::test]
+    async fn both_ends_send_at_once_and_keep_little_unsent() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (dialled, accepted) = pair(address).await;
+            for stream in [&dialled, &accepted] {
+                let socket = SockRef::from(stream);
+                assert!(socket.tcp_nodelay().unwrap());
+                assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_LIMIT);
+                assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+                let class = if address.starts_with('[') {
+                    socket.tclass_v6().unwrap()
+                } else {
+                    socket.tos_v4().unwrap()
+                };
+                assert_eq!(class >> 2, 46);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_there_yet_can_be_listened_on() {
+        assert!(listen("192.0.2.7:0".parse().unwrap(), &options()).is_ok());
+        assert!(listen("[2001:db8::7]:0".parse().unwrap(), &options()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_told_apart() {
+        let taken = listen("127.0.0.1:0".parse().unwrap(), &options()).unwrap();
+        let error = listen(taken.local_addr().unwrap(), &options()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn a_congestion_control_that_does_not_exist_is_an_error_only_when_named() {
+        let named = Options { congestion: Congestion::Named("nosuch".into()), ..options() };
+        let error = listen("127.0.0.1:0".parse().unwrap(), &named).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
