@@ -3,6 +3,7 @@
 //! Everything here takes bytes that somebody else wrote, so nothing here panics on them: what does
 //! not parse is an error value.
 
+pub mod buffer;
 pub mod checksum;
 pub mod flow;
 pub mod headers;

@@ -14,7 +14,8 @@ pub struct Queued {
     pub offload: Offload,
 }
 
-/// A queue that drops what arrives when it is full.
+/// A queue that drops what has waited longest when it is full: whoever sent it has given it up
+/// first.
 #[derive(Debug)]
 pub struct Fifo {
     packets: VecDeque<Queued>,
@@ -23,23 +24,20 @@ pub struct Fifo {
 }
 
 impl Fifo {
-    /// An empty queue that holds at most `limit` bytes of memory.
+    /// An empty queue that holds at most `limit` bytes of memory, or a single packet.
     pub fn new(limit: usize) -> Self {
         Self { packets: VecDeque::new(), held: 0, limit }
     }
 
-    /// Adds a packet at the end.
-    ///
-    /// # Errors
-    /// Gives the packet back when there is no room for it. An empty queue takes any packet.
-    pub fn enqueue(&mut self, packet: Queued) -> Result<(), Queued> {
+    /// Adds a packet at the end, and hands what had to make room for it to `dropped`.
+    pub fn enqueue(&mut self, packet: Queued, mut dropped: impl FnMut(Queued)) {
         let footprint = packet.buffer.footprint();
-        if !self.packets.is_empty() && self.held + footprint > self.limit {
-            return Err(packet);
+        while self.held + footprint > self.limit {
+            let Some(oldest) = self.dequeue() else { break };
+            dropped(oldest);
         }
         self.held += footprint;
         self.packets.push_back(packet);
-        Ok(())
     }
 
     /// Takes the packet that has waited longest.
@@ -71,9 +69,10 @@ mod tests {
             let mut queue = Fifo::new(LIMIT);
             let mut expected = VecDeque::new();
             for (turn, length) in lengths.into_iter().enumerate() {
-                if queue.enqueue(packet(length)).is_ok() {
-                    expected.push_back(length);
-                }
+                expected.push_back(length);
+                queue.enqueue(packet(length), |oldest| {
+                    assert_eq!(expected.pop_front(), Some(oldest.buffer.packet().len()));
+                });
                 prop_assert!(queue.held <= LIMIT);
                 if turn % 3 == 2 {
                     let taken = queue.dequeue().map(|queued| queued.buffer.packet().len());
@@ -89,10 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_larger_than_the_limit_still_passes_an_empty_queue() {
+    fn a_packet_larger_than_the_limit_still_passes() {
         let mut queue = Fifo::new(100);
-        assert!(queue.enqueue(packet(5000)).is_ok());
-        assert!(queue.enqueue(packet(1)).is_err());
+        let mut dropped = 0;
+        queue.enqueue(packet(50), |_| dropped += 1);
+        queue.enqueue(packet(5000), |_| dropped += 1);
+        assert_eq!(dropped, 1);
         assert!(queue.dequeue().is_some());
         assert!(queue.is_empty());
     }

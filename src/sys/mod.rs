@@ -3,6 +3,8 @@
 //! Nothing here decides anything: each function is one system call with typed arguments.
 
 #[allow(unsafe_code)]
+pub mod fd;
+#[allow(unsafe_code)]
 pub mod tcp;
 #[allow(unsafe_code)]
 pub mod tun;

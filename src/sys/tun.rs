@@ -7,6 +7,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tun::Device;
+
 /// `TUN_F_CSUM`: the kernel may hand us packets whose checksum is incomplete.
 pub const TUN_F_CSUM: u32 = 0x01;
 /// `TUN_F_TSO4`: the kernel may hand us TCP super-packets over IPv4.
@@ -20,7 +24,7 @@ pub const TUN_F_USO4: u32 = 0x20;
 /// `TUN_F_USO6`: the same over IPv6.
 pub const TUN_F_USO6: u32 = 0x40;
 
-const DEVICE: &str = "/dev/net/tun";
+const DRIVER: &str = "/dev/net/tun";
 
 /// `struct ifreq` as the TUN driver reads it: the name, then the flags, padded to the kernel's size.
 #[repr(C)]
@@ -48,7 +52,8 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(set_carrier, nix::request_code_write!(TUN, 226, INT), c_uint);
 }
 
-/// Opens one queue of the TUN interface `name`, creating the interface when it is not there.
+/// Opens one queue of the TUN interface `name`. The first one creates the interface, later ones
+/// join it; only `first` keeps two processes from sharing one by mistake.
 ///
 /// Packets come and go with a `virtio_net_hdr` in front and without packet information. The
 /// descriptor is non-blocking and close-on-exec.
@@ -56,19 +61,21 @@ mod ioctl {
 /// # Errors
 /// `NotFound` without the TUN driver, `PermissionDenied` without CAP_NET_ADMIN or access to the
 /// device, `InvalidInput` for a name longer than 15 bytes or an interface of another kind,
-/// `ResourceBusy` when somebody else holds it.
-pub fn open_queue(name: &str) -> io::Result<OwnedFd> {
-    open_queue_at(Path::new(DEVICE), name)
+/// `ResourceBusy` when `first` and the interface is already there.
+pub fn open_queue(name: &str, first: bool) -> io::Result<OwnedFd> {
+    open_queue_at(Path::new(DRIVER), name, first)
 }
 
-fn open_queue_at(device: &Path, name: &str) -> io::Result<OwnedFd> {
+fn open_queue_at(device: &Path, name: &str, first: bool) -> io::Result<OwnedFd> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(device)?;
-    let mut request =
-        queue_request(libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE);
+    let exclusive = if first { libc::IFF_TUN_EXCL } else { 0 };
+    let mut request = queue_request(
+        libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE | exclusive,
+    );
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes.len() >= request.name.len() {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -117,6 +124,17 @@ pub fn set_carrier(queue: BorrowedFd<'_>, carrier: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the current runtime watch a queue for packets to read.
+///
+/// # Errors
+/// The runtime can't watch the descriptor; the queue is closed.
+pub fn watch(queue: Device) -> io::Result<AsyncFd<Device>> {
+    // SAFETY: a `tun::Device` made from a raw descriptor owns it, keeps it open until it is
+    // dropped, and never exchanges it for another.
+    let watched = unsafe { AsyncFd::register_with_interest(queue, Interest::READABLE) };
+    Ok(watched?)
+}
+
 fn queue_request(flags: c_int) -> InterfaceRequest {
     #[allow(clippy::cast_possible_truncation)] // The kernel keeps its 16 flag bits in a short.
     InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: flags as c_short, padding: [0; 22] }
@@ -129,14 +147,14 @@ mod tests {
     #[test]
     fn a_name_that_does_not_fit_is_refused_before_the_kernel_sees_it() {
         for name in ["", "sixteen-bytes-xx"] {
-            let error = open_queue_at(Path::new("/dev/null"), name).unwrap_err();
+            let error = open_queue_at(Path::new("/dev/null"), name, true).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
     }
 
     #[test]
     fn a_missing_driver_is_told_apart_from_a_refusal() {
-        let error = open_queue_at(Path::new("/nonexistent/tun"), "tun0").unwrap_err();
+        let error = open_queue_at(Path::new("/nonexistent/tun"), "tun0", true).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

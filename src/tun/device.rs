@@ -1,15 +1,21 @@
 //! The TUN interface: its queues, and what the kernel may hand us through them.
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 
 use nix::sys::uio::{readv, writev};
-use tun::AbstractDevice;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use zerocopy::IntoBytes;
 
 use crate::packet::offload::Accepts;
 use crate::sys;
 
-use super::vnet::HEADER_LEN;
+use super::vnet::VnetHeader;
+
+#[allow(clippy::cast_possible_truncation)] // Ten.
+const HEADER_LEN: u8 = size_of::<VnetHeader>() as u8;
 
 /// Why the interface could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +24,15 @@ pub enum OpenError {
     #[error("/dev/net/tun is not there: load the driver with `modprobe tun`")]
     NoDriver,
     /// The kernel did not let us.
-    #[error("not allowed to open interface {0}: CAP_NET_ADMIN and access to /dev/net/tun are needed")]
+    #[error(
+        "not allowed to open interface {0}: CAP_NET_ADMIN and access to /dev/net/tun are needed"
+    )]
     NotAllowed(String),
     /// The name belongs to an interface that is no multi-queue TUN, or can't be one.
     #[error("{0} is not a name for a TUN interface, or an interface of another kind has it")]
     Name(String),
-    /// Another process holds the interface.
-    #[error("interface {0} is in use by another process")]
+    /// The interface is already there.
+    #[error("interface {0} is already there: another process holds it, or `ip link delete {0}`")]
     Busy(String),
     /// Anything else.
     #[error("interface {name} could not be opened: {source}")]
@@ -36,24 +44,25 @@ pub enum OpenError {
     },
 }
 
-/// One queue of the interface: a flow's packets come out of one queue, as long as it is attached.
-pub struct Queue {
-    device: tun::Device,
-}
+/// One queue of the interface that no runtime watches yet.
+pub struct Opened(tun::Device);
 
-/// Opens the interface with this many queues, creating it when it is not there, and asks the
-/// kernel for super-packets if `offload` says so: for all kinds, then without UDP, then for none.
+/// One queue of the interface: a flow's packets come out of one queue, as long as it is attached.
+pub struct Queue(AsyncFd<tun::Device>);
+
+/// Opens the interface with this many queues and asks the kernel for super-packets if `offload`
+/// says so: for all kinds, then without UDP, then for none.
 ///
 /// Gives the queues, attached, and the super-packets that this kernel takes and hands out.
 /// The interface goes with the last queue.
 ///
 /// # Errors
 /// [`OpenError`]; nothing is left behind then.
-pub fn open(name: &str, queues: u8, offload: bool) -> Result<(Vec<Queue>, Accepts), OpenError> {
+pub fn open(name: &str, queues: u8, offload: bool) -> Result<(Vec<Opened>, Accepts), OpenError> {
     let failed = |source: io::Error| OpenError::from_io(name, source);
     let mut opened = Vec::with_capacity(queues.into());
-    for _ in 0..queues {
-        opened.push(Queue::open(name).map_err(failed)?);
+    for index in 0..queues {
+        opened.push(Opened::open(name, index == 0).map_err(failed)?);
     }
     let accepts = match opened.first() {
         Some(first) => first.probe(offload).map_err(failed)?,
@@ -62,48 +71,68 @@ pub fn open(name: &str, queues: u8, offload: bool) -> Result<(Vec<Queue>, Accept
     Ok((opened, accepts))
 }
 
-impl Queue {
-    fn open(name: &str) -> io::Result<Self> {
-        let fd = sys::tun::open_queue(name)?;
-        sys::tun::set_vnet_header_size(fd.as_fd(), HEADER_LEN as u8)?;
+impl Opened {
+    fn open(name: &str, first: bool) -> io::Result<Self> {
+        let fd = sys::tun::open_queue(name, first)?;
+        sys::tun::set_vnet_header_size(fd.as_fd(), HEADER_LEN)?;
         let mut owner = tun::Configuration::default();
         owner.raw_fd(fd.into_raw_fd()).close_fd_on_drop(true).tun_name(name);
-        let device = tun::Device::new(&owner).map_err(io::Error::other)?;
-        Ok(Self { device })
+        tun::Device::new(&owner).map(Self).map_err(io::Error::other)
     }
 
     fn probe(&self, offload: bool) -> io::Result<Accepts> {
         use sys::tun::{TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6, TUN_F_USO4, TUN_F_USO6};
         const TCP: u32 = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
         const ALL: u32 = TCP | TUN_F_USO4 | TUN_F_USO6;
+        let tcp = Accepts::CHECKSUM.union(Accepts::TSO4).union(Accepts::TSO6);
+        let queue = sys::fd::borrow(&self.0);
         if offload {
-            for (mask, accepts) in [(ALL, Accepts::ALL), (TCP, Accepts::TCP)] {
-                if sys::tun::set_offload(self.as_fd(), mask).is_ok() {
+            for (mask, accepts) in [(ALL, Accepts::ALL), (TCP, tcp)] {
+                if sys::tun::set_offload(queue, mask).is_ok() {
                     return Ok(accepts);
                 }
             }
         }
-        sys::tun::set_offload(self.as_fd(), 0)?;
+        sys::tun::set_offload(queue, 0)?;
         Ok(Accepts::NONE)
+    }
+
+    /// Brings the queue into the current runtime.
+    ///
+    /// # Errors
+    /// The runtime can't watch the descriptor; the queue is closed.
+    pub fn watch(self) -> io::Result<Queue> {
+        sys::tun::watch(self.0).map(Queue)
+    }
+}
+
+impl Queue {
+    /// Waits until a packet can be read, or the interface is gone.
+    pub async fn readable(&self) {
+        // An error here will be met by the next read.
+        let _ = self.0.readable().await;
     }
 
     /// Reads one packet and the header in front of it; `packet` must have room for the largest.
     ///
     /// # Errors
-    /// `WouldBlock` when none waits; EBADFD when the interface has been deleted.
-    pub fn read(&self, header: &mut [u8; HEADER_LEN], packet: &mut [u8]) -> io::Result<usize> {
-        let mut parts = [IoSliceMut::new(header), IoSliceMut::new(packet)];
-        let length = readv(self, &mut parts)?;
-        Ok(length.saturating_sub(HEADER_LEN))
+    /// `WouldBlock` when none waits; one that [`is_gone`] knows when the interface was deleted.
+    pub fn read(&self, header: &mut VnetHeader, packet: &mut [u8]) -> io::Result<usize> {
+        self.0.try_io(Interest::READABLE, |device| {
+            let mut parts = [IoSliceMut::new(header.as_mut_bytes()), IoSliceMut::new(packet)];
+            let length = readv(sys::fd::borrow(device), &mut parts)?;
+            Ok(length.saturating_sub(size_of::<VnetHeader>()))
+        })
     }
 
     /// Hands the kernel one packet. Runs the kernel's receive path for it before it returns.
     ///
     /// # Errors
-    /// `InvalidInput` when the kernel refuses the packet, EIO when the interface is down, EBADFD
-    /// when it has been deleted.
-    pub fn write(&self, header: &[u8; HEADER_LEN], packet: &[u8]) -> io::Result<()> {
-        writev(self, &[IoSlice::new(header), IoSlice::new(packet)])?;
+    /// `InvalidInput` when the kernel refuses the packet, EIO when the interface is down, one that
+    /// [`is_gone`] knows when it was deleted.
+    pub fn write(&self, header: &VnetHeader, packet: &[u8]) -> io::Result<()> {
+        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(packet)];
+        writev(self.fd(), &parts)?;
         Ok(())
     }
 
@@ -113,7 +142,7 @@ impl Queue {
     /// # Errors
     /// The interface has been deleted, or CAP_NET_ADMIN is missing.
     pub fn attach(&self, attached: bool) -> io::Result<()> {
-        sys::tun::attach_queue(self.as_fd(), attached)
+        sys::tun::attach_queue(self.fd(), attached)
     }
 
     /// Sets the carrier of the whole interface.
@@ -121,15 +150,11 @@ impl Queue {
     /// # Errors
     /// The interface has been deleted, or the kernel is older than 5.0.
     pub fn set_carrier(&self, carrier: bool) -> io::Result<()> {
-        sys::tun::set_carrier(self.as_fd(), carrier)
+        sys::tun::set_carrier(self.fd(), carrier)
     }
 
-    /// The interface's name.
-    ///
-    /// # Errors
-    /// Never for a queue that [`open`] has opened.
-    pub fn interface(&self) -> io::Result<String> {
-        self.device.tun_name().map_err(io::Error::other)
+    fn fd(&self) -> BorrowedFd<'_> {
+        sys::fd::borrow(self.0.get_ref())
     }
 }
 
@@ -138,9 +163,9 @@ pub fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADFD)
 }
 
-impl AsRawFd for Queue {
-    fn as_raw_fd(&self) -> RawFd {
-        self.device.as_raw_fd()
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opened({})", self.0.as_raw_fd())
     }
 }
 

@@ -1,0 +1,2 @@
+//! daemon
+pub mod worker;

@@ -1,0 +1,443 @@
+//! One thread per stream: a TUN queue, a connection, and the loop that joins them.
+//!
+//! A worker keeps its TUN queue for as long as the interface lives, and is handed a connection
+//! whenever its stream is up. It answers PINGs and finds out by itself whether the peer is still
+//! there; what becomes of the session is decided by the daemon.
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::datapath::InterfaceGone;
+use crate::datapath::inbound::{Broken, Control, Inbound};
+use crate::datapath::outbound::{Outbound, PeerLimits};
+use crate::link::liveness::{Liveness, Verdict};
+use crate::link::session::StreamId;
+use crate::metrics::Counters;
+use crate::packet::buffer::Pool;
+use crate::queue::Queued;
+use crate::time::Time;
+use crate::transport::{Parked, Stream};
+use crate::tun::device::{Opened, Queue};
+use crate::tun::sanitise::Sanitiser;
+use crate::wire::bye::{self, Bye, Reason};
+use crate::wire::frame::Kind;
+
+/// How long a last word to the peer may take.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// What all workers of a tunnel have in common.
+#[derive(Debug, Clone)]
+pub struct Parameters {
+    /// What may enter the TUN interface.
+    pub sanitiser: Sanitiser,
+    /// Bytes that may wait in each worker's queue.
+    pub queue_limit: usize,
+    /// Silence after which the peer is asked whether it is there.
+    pub keepalive: Duration,
+    /// Silence after which a stream is given up.
+    pub dead_after: Duration,
+    /// Where packets are counted.
+    pub counters: Arc<Counters>,
+}
+
+/// What the daemon tells a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Carry packets over this connection, in place of the one there was.
+    Attach(StreamId, Box<Parked>, PeerLimits),
+    /// Say BYE and close the connection, if it is still this one.
+    Close(StreamId, Reason),
+    /// Take this TUN queue, in place of one that is gone.
+    Interface(Opened),
+    /// Take part in the kernel's flow hash, or hand back what waits and stay out of it.
+    Enable(bool),
+    /// Send these as well: they waited for another stream.
+    Adopt(Vec<Queued>),
+    /// Set or clear the carrier of the interface.
+    Carrier(bool),
+    /// Answer with [`Event::Alive`].
+    Beat,
+    /// Say BYE with this reason and end.
+    Stop(Reason),
+}
+
+/// What a worker tells the daemon.
+#[derive(Debug)]
+pub enum Event {
+    /// The connection is gone.
+    Lost(StreamId, Loss),
+    /// The peer leaves a PING unanswered.
+    Stalled(StreamId),
+    /// It has been heard again.
+    Recovered(StreamId),
+    /// The TUN interface has been deleted.
+    InterfaceGone,
+    /// What waited when the worker was taken out of the flow hash.
+    Orphans(Vec<Queued>),
+    /// The worker with this index goes round its loop.
+    Alive(usize),
+}
+
+/// Why a connection is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum Loss {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The peer said BYE.
+    #[error("{}{}{}", .0.reason, if .0.text.is_empty() { "" } else { ": " }, .0.text)]
+    Bye(Bye),
+    /// The peer broke the protocol.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(#[from] Broken),
+    /// The peer was silent for too long.
+    #[error("nothing was heard from the peer for {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// A running worker, as the daemon holds it.
+pub struct Handle {
+    commands: UnboundedSender<Command>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Handle {
+    /// Tells the worker something. One that has ended hears nothing, which its missing
+    /// [`Event::Alive`] tells.
+    pub fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Whether its thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Starts the worker with this index; its queue is out of the flow hash unless it is the first.
+///
+/// # Errors
+/// The kernel gives no thread, or no event queue.
+pub fn start(
+    index: usize,
+    queue: Opened,
+    parameters: Parameters,
+    events: UnboundedSender<Event>,
+) -> io::Result<Handle> {
+    let (commands, inbox) = unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = thread::Builder::new().name(format!("stream-{index}")).spawn(move || {
+        let worker = Worker {
+            index,
+            outbound: Outbound::new(parameters.queue_limit, parameters.counters.clone()),
+            inbound: Inbound::new(parameters.sanitiser, parameters.counters.clone()),
+            parameters,
+            tun: None,
+            enabled: index == 0,
+            connection: None,
+            events,
+        };
+        runtime.block_on(worker.run(queue, inbox));
+    })?;
+    Ok(Handle { commands, thread })
+}
+
+struct Worker {
+    index: usize,
+    parameters: Parameters,
+    tun: Option<Queue>,
+    enabled: bool,
+    connection: Option<Connection>,
+    outbound: Outbound,
+    inbound: Inbound,
+    events: UnboundedSender<Event>,
+}
+
+struct Connection {
+    id: StreamId,
+    stream: Stream,
+    peer: PeerLimits,
+    liveness: Liveness,
+    next_check: Time,
+}
+
+impl Worker {
+    async fn run(mut self, queue: Opened, mut inbox: UnboundedReceiver<Command>) {
+        self.take_interface(queue);
+        loop {
+            let busy = self.turn();
+            while let Ok(command) = inbox.try_recv() {
+                if let Some(reason) = self.obey(command) {
+                    return self.stop(reason).await;
+                }
+            }
+            if busy {
+                // Lets the runtime look at all descriptors, so that neither direction starves.
+                yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                command = inbox.recv() => {
+                    let reason = command.map_or(Some(Reason::Stopping), |command| self.obey(command));
+                    if let Some(reason) = reason {
+                        return self.stop(reason).await;
+                    }
+                }
+                () = wait(self.tun.as_ref(), self.connection.as_ref()) => {}
+            }
+        }
+    }
+
+    /// Moves packets in both directions, as far as nothing has to be waited for. Says whether
+    /// there may be more.
+    fn turn(&mut self) -> bool {
+        let mut busy = false;
+        if let Some(tun) = &self.tun {
+            match self.outbound.read(tun) {
+                Ok(some) => busy |= some,
+                Err(InterfaceGone) => self.lose_interface(),
+            }
+        }
+        if let Some(connection) = &mut self.connection {
+            let mut turn = Turn {
+                connection,
+                outbound: &mut self.outbound,
+                inbound: &self.inbound,
+                tun: self.tun.as_ref(),
+                events: &self.events,
+                parameters: &self.parameters,
+            };
+            match turn.take() {
+                Ok(Moved { busy: more, gone }) => {
+                    busy |= more;
+                    if gone.is_some() {
+                        self.lose_interface();
+                    }
+                }
+                Err(loss) => self.lose_connection(loss),
+            }
+        }
+        busy
+    }
+
+    /// Does what it is told; gives the reason when it is told to stop.
+    fn obey(&mut self, command: Command) -> Option<Reason> {
+        match command {
+            Command::Attach(id, parked, peer) => self.attach(id, *parked, peer),
+            Command::Close(id, reason) => {
+                if let Some(connection) = self.connection.take_if(|connection| connection.id == id)
+                {
+                    connection.close(reason);
+                }
+            }
+            Command::Interface(queue) => self.take_interface(queue),
+            Command::Enable(enabled) => self.enable(enabled),
+            Command::Adopt(packets) => {
+                packets.into_iter().for_each(|packet| self.outbound.enqueue(packet));
+            }
+            Command::Carrier(carrier) => {
+                // A kernel without carriers for TUN keeps it on; one that is gone has none.
+                let _ = self.tun.as_ref().map(|tun| tun.set_carrier(carrier));
+            }
+            Command::Beat => self.report(Event::Alive(self.index)),
+            Command::Stop(reason) => return Some(reason),
+        }
+        None
+    }
+
+    fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
+        if let Some(old) = self.connection.take() {
+            old.close(Reason::Superseded);
+        }
+        let now = Time::now();
+        match parked.resume() {
+            Ok(stream) => {
+                let Parameters { keepalive, dead_after, .. } = self.parameters;
+                let liveness = Liveness::new(keepalive, dead_after, now);
+                self.connection = Some(Connection { id, stream, peer, liveness, next_check: now });
+            }
+            Err(error) => self.report(Event::Lost(id, error.into())),
+        }
+    }
+
+    fn take_interface(&mut self, queue: Opened) {
+        match queue.watch() {
+            Ok(tun) if self.enabled || tun.attach(false).is_ok() => self.tun = Some(tun),
+            _ => self.lose_interface(),
+        }
+    }
+
+    fn lose_interface(&mut self) {
+        self.tun = None;
+        self.report(Event::InterfaceGone);
+    }
+
+    fn enable(&mut self, enabled: bool) {
+        if self.enabled == enabled {
+            return;
+        }
+        self.enabled = enabled;
+        let Some(tun) = &self.tun else { return };
+        if !enabled {
+            // What is still in the ring would be dropped with the next call.
+            let _ = self.outbound.read(tun);
+        }
+        if tun.attach(enabled).is_err() {
+            return self.lose_interface();
+        }
+        if !enabled {
+            let orphans = self.outbound.take_queue();
+            if !orphans.is_empty() {
+                self.report(Event::Orphans(orphans));
+            }
+        }
+    }
+
+    fn lose_connection(&mut self, loss: Loss) {
+        if let Some(connection) = self.connection.take() {
+            let id = connection.id;
+            match &loss {
+                Loss::Protocol(_) => connection.close(Reason::Protocol),
+                Loss::Silent(_) => connection.close(Reason::Silent),
+                Loss::Io(_) | Loss::Bye(_) => drop(connection),
+            }
+            self.report(Event::Lost(id, loss));
+        }
+    }
+
+    /// Says BYE, as far as the peer takes it without delay.
+    async fn stop(mut self, reason: Reason) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.stream.finish(Kind::Bye, &bye::body(reason, ""));
+            let farewell = async {
+                let mut pool = Pool::default();
+                while connection.stream.flush(&mut pool).is_ok() && connection.stream.unsent() > 0 {
+                    if connection.stream.writable().await.is_err() {
+                        break;
+                    }
+                }
+            };
+            let _ = timeout(FAREWELL, farewell).await;
+        }
+    }
+
+    fn report(&self, event: Event) {
+        // The daemon outlives its workers; when it is gone nobody needs to know.
+        let _ = self.events.send(event);
+    }
+}
+
+/// What one turn of a connection moved.
+struct Moved {
+    busy: bool,
+    gone: Option<InterfaceGone>,
+}
+
+/// One turn of a connection, with all it touches.
+struct Turn<'a> {
+    connection: &'a mut Connection,
+    outbound: &'a mut Outbound,
+    inbound: &'a Inbound,
+    tun: Option<&'a Queue>,
+    events: &'a UnboundedSender<Event>,
+    parameters: &'a Parameters,
+}
+
+impl Turn<'_> {
+    fn take(&mut self) -> Result<Moved, Loss> {
+        let now = Time::now();
+        let mut moved = Moved { busy: false, gone: None };
+        if self.connection.stream.read()? {
+            moved.busy = true;
+            self.deliver(now, &mut moved)?;
+        }
+        let Connection { stream, peer, liveness, next_check, .. } = &mut *self.connection;
+        if self.outbound.send(stream, peer)? && liveness.sent(now) {
+            *next_check = now;
+        }
+        self.check(now)?;
+        Ok(moved)
+    }
+
+    fn deliver(&mut self, now: Time, moved: &mut Moved) -> Result<(), Loss> {
+        loop {
+            let stream = &mut self.connection.stream;
+            let delivery = self.inbound.deliver(stream, self.tun)?;
+            moved.gone = moved.gone.or(delivery.gone);
+            if delivery.heard && self.connection.liveness.heard(now) {
+                let _ = self.events.send(Event::Recovered(self.connection.id));
+            }
+            match delivery.control {
+                None => return Ok(()),
+                Some(Control::Ping(body)) => {
+                    self.connection.stream.push_control(Kind::Pong, &body);
+                }
+                Some(Control::Pong) => {}
+                Some(Control::Bye(bye)) => return Err(Loss::Bye(bye)),
+            }
+        }
+    }
+
+    fn check(&mut self, now: Time) -> Result<(), Loss> {
+        if now < self.connection.next_check {
+            return Ok(());
+        }
+        let Connection { id, stream, liveness, next_check, .. } = &mut *self.connection;
+        loop {
+            match liveness.poll(now) {
+                Verdict::Wait(until) => {
+                    *next_check = until;
+                    return Ok(());
+                }
+                Verdict::Ping => {
+                    stream.push_control(Kind::Ping, &id.to_be_bytes());
+                    stream.flush(&mut Pool::default())?;
+                }
+                Verdict::Stalled => {
+                    let _ = self.events.send(Event::Stalled(*id));
+                }
+                Verdict::Dead => return Err(Loss::Silent(self.parameters.dead_after)),
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn close(mut self, reason: Reason) {
+        self.stream.finish(Kind::Bye, &bye::body(reason, ""));
+        let _ = self.stream.flush(&mut Pool::default());
+    }
+}
+
+/// Waits until there is something to move, or to check.
+async fn wait(tun: Option<&Queue>, connection: Option<&Connection>) {
+    let packet = async {
+        match tun {
+            Some(tun) => tun.readable().await,
+            None => pending().await,
+        }
+    };
+    let Some(Connection { stream, next_check, .. }) = connection else {
+        return packet.await;
+    };
+    let room = async {
+        match stream.unsent() {
+            0 => pending().await,
+            _ => drop(stream.writable().await),
+        }
+    };
+    let check = sleep_until(Instant::now() + (*next_check - Time::now()));
+    tokio::select! {
+        () = packet => {}
+        _ = stream.readable() => {}
+        () = room => {}
+        () = check => {}
+    }
+}
