@@ -1,2 +1,78 @@
-//! daemon
+//! One tunnel, from start-up to the end: joins what the other rooms do.
+//!
+//! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface and
+//! tells the [`worker`]s, one per stream, what to do. [`introduction`] dials and greets,
+//! [`interface`] keeps the TUN interface as configured, [`parameters`] cuts the settings into what
+//! each room needs.
+
+pub mod interface;
+pub mod introduction;
+pub mod parameters;
+pub mod tunnel;
 pub mod worker;
+
+use std::io;
+use std::time::Duration;
+
+use crate::config::Settings;
+use crate::netlink;
+use crate::report;
+use crate::service::messages;
+use crate::service::notify::Notifier;
+use crate::tun::device::OpenError;
+
+use tunnel::Tunnel;
+
+/// How long name resolution that hangs may hold up the end.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Why a tunnel could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The TUN interface can't be had.
+    #[error(transparent)]
+    Interface(#[from] OpenError),
+    /// The kernel doesn't let us configure interfaces.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+    /// The kernel refused something that every program needs.
+    #[error("{what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether more privileges would help.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Interface(OpenError::NotAllowed(_)))
+    }
+
+    fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
+/// Runs the tunnel until a signal asks it to stop.
+///
+/// # Errors
+/// What kept it from starting. Once it has started, nothing that may pass ends it.
+pub fn run(settings: &Settings) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("starting the event loop"))?;
+    let result = runtime.block_on(async {
+        report!(messages::STARTED, version = env!("CARGO_PKG_VERSION"));
+        let notifier = Notifier::default();
+        let mut tunnel = Tunnel::set_up(settings, notifier).await?;
+        tunnel.carry().await;
+        tunnel.tear_down().await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(LINGER);
+    result
+}

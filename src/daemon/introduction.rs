@@ -1,0 +1,190 @@
+//! Getting to know the peer: dialling it, greeting whoever connects, and the HELLO of both.
+//!
+//! What comes out is a connection whose peer has said HELLO. Whether it is wanted is decided by
+//! the session.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::config::Endpoint;
+use crate::netlink::{Lookup, Netlink};
+use crate::packet::buffer::Pool;
+use crate::transport::{Stream, tcp};
+use crate::wire::bye::Bye;
+use crate::wire::frame::{self, Kind};
+use crate::wire::hello::{self, Hello};
+
+/// How long somebody who connected may take for HELLO.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// How long one address may take while there are others to try.
+const ADDRESS: Duration = Duration::from_secs(3);
+
+/// A connection whose peer has said HELLO.
+#[derive(Debug)]
+pub struct Introduced {
+    /// The connection.
+    pub stream: Stream,
+    /// What the peer said.
+    pub hello: Hello,
+}
+
+/// Why a connection did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The name has no address.
+    #[error("{name} does not resolve: {source}")]
+    Name {
+        /// The name that was looked up.
+        name: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The address can't be reached.
+    #[error("{address}: {source}")]
+    Connect {
+        /// The address that was dialled.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The way to the address leads into the tunnel.
+    #[error("{0} is routed into the tunnel itself: give it a route through the uplink")]
+    Loop(SocketAddr),
+    /// Nothing came for too long.
+    #[error("timed out after {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The peer closed the connection before it said HELLO.
+    #[error("closed before HELLO: {0}")]
+    Closed(io::Error),
+    /// What came is no frame.
+    #[error(transparent)]
+    Frame(#[from] frame::Malformed),
+    /// What came is no HELLO.
+    #[error(transparent)]
+    Hello(#[from] hello::Malformed),
+    /// Another frame came first.
+    #[error("the first frame is no HELLO")]
+    OtherFrame,
+    /// The peer refused.
+    #[error("refused: {}", .0.reason)]
+    Refused(Bye),
+    /// None of several endpoints answered.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    All(Vec<Failure>),
+}
+
+impl Failure {
+    /// Whether it shows a peer that does not follow the protocol, not just one that is not there.
+    pub fn is_misbehaviour(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Hello(_) | Self::OtherFrame | Self::TimedOut(_))
+    }
+}
+
+/// What dialling needs to know.
+#[derive(Debug, Clone)]
+pub struct Dialler {
+    /// Where the peer may be found, in the order to be tried.
+    pub endpoints: Vec<Endpoint>,
+    /// How connections leave the machine.
+    pub options: tcp::Options,
+    /// Whom to ask for the way.
+    pub netlink: Netlink,
+    /// The index of the tunnel's own interface.
+    pub interface: u32,
+}
+
+impl Dialler {
+    /// Connects to the first endpoint that answers, says `hello` and waits for the peer's. Names
+    /// are resolved anew each time.
+    ///
+    /// # Errors
+    /// Why none of the endpoints answered within `patience`.
+    pub async fn dial(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
+        let attempt = timeout(patience, self.dial_all(hello, patience));
+        attempt.await.unwrap_or(Err(Failure::TimedOut(patience)))
+    }
+
+    async fn dial_all(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
+        let mut failures = Vec::new();
+        for endpoint in &self.endpoints {
+            match lookup_host((endpoint.host.as_str(), endpoint.port)).await {
+                Ok(addresses) => {
+                    for address in addresses {
+                        match self.dial_one(address, hello, patience.min(ADDRESS)).await {
+                            Ok(introduced) => return Ok(introduced),
+                            Err(failure) => failures.push(failure),
+                        }
+                    }
+                }
+                Err(source) => {
+                    failures.push(Failure::Name { name: endpoint.host.clone(), source });
+                }
+            }
+        }
+        Err(match failures.pop() {
+            Some(only) if failures.is_empty() => only,
+            last => Failure::All(failures.into_iter().chain(last).collect()),
+        })
+    }
+
+    async fn dial_one(
+        &self,
+        address: SocketAddr,
+        hello: &Hello,
+        patience: Duration,
+    ) -> Result<Introduced, Failure> {
+        let failed = |source| Failure::Connect { address, source };
+        if self.leads_into_tunnel(address).await {
+            return Err(Failure::Loop(address));
+        }
+        let timed_out = |_| failed(io::ErrorKind::TimedOut.into());
+        let tcp = timeout(patience, tcp::dial(address, &self.options)).await;
+        let tcp = tcp.map_err(timed_out)?.map_err(failed)?;
+        let mut stream = Stream::plaintext(tcp, address);
+        stream.push_control(Kind::Hello, &hello.to_body());
+        stream.flush(&mut Pool::default()).map_err(failed)?;
+        let hello = timeout(patience, hear(&mut stream)).await.map_err(timed_out)??;
+        Ok(Introduced { stream, hello })
+    }
+
+    async fn leads_into_tunnel(&self, address: SocketAddr) -> bool {
+        let lookup = Lookup {
+            destination: address.ip(),
+            source: self.options.source,
+            mark: self.options.fwmark,
+            device: None,
+        };
+        let route = self.netlink.route_to(lookup).await;
+        self.options.device.is_none() && matches!(route, Ok(Some(out)) if out == self.interface)
+    }
+}
+
+/// Waits for the HELLO of somebody who connected. Nothing is said before it has come.
+///
+/// # Errors
+/// Why it did not come.
+pub async fn greet(tcp: TcpStream, peer: SocketAddr) -> Result<Introduced, Failure> {
+    let mut stream = Stream::plaintext(tcp, peer);
+    let hello =
+        timeout(GREETING, hear(&mut stream)).await.map_err(|_| Failure::TimedOut(GREETING))??;
+    Ok(Introduced { stream, hello })
+}
+
+async fn hear(stream: &mut Stream) -> Result<Hello, Failure> {
+    loop {
+        if let Some(frame) = stream.next_frame()? {
+            return match frame.header.kind {
+                Kind::Hello => Ok(Hello::parse(frame.body)?),
+                Kind::Bye => Err(Failure::Refused(Bye::parse(frame.body))),
+                _ => Err(Failure::OtherFrame),
+            };
+        }
+        stream.readable().await.map_err(Failure::Closed)?;
+        stream.read().map_err(Failure::Closed)?;
+    }
+}
