@@ -2,8 +2,10 @@
 //!
 //! The rooms, each importing only from rows below its own (`tests/directions.rs` checks it):
 //!
+//! - [`netlink`]: the TUN interface in the kernel: MTU, addresses and routes, set and kept.
 //! - [`sys`]: the only unsafe code: ioctls and socket options that no crate wraps.
 
 #![deny(unsafe_code)]
 
+pub mod netlink;
 pub mod sys;
