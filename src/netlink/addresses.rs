@@ -39,13 +39,18 @@ pub(super) async fn present(handle: &Handle, index: u32) -> Result<Vec<IpNet>, E
 }
 
 /// What to remove before anything is added: the same address with another prefix length, which
-/// IPv6 refuses beside it, and with [`Extras::Remove`] whatever is not listed.
-pub(super) fn to_remove(desired: &[IpNet], present: &[IpNet], extras: Extras) -> Vec<IpNet> {
+/// IPv6 refuses beside it; link-local ones that the kernel `generated` until now; and with
+/// [`Extras::Remove`] whatever is not listed.
+pub(super) fn to_remove(
+    desired: &[IpNet],
+    present: &[IpNet],
+    extras: Extras,
+    generated: bool,
+) -> Vec<IpNet> {
     let unwanted = |address: &&IpNet| {
-        let listed = desired.contains(address);
         let other_prefix = desired.iter().any(|wanted| wanted.addr() == address.addr());
-        let extra = extras == Extras::Remove && !is_link_local(address);
-        !listed && (other_prefix || extra)
+        !desired.contains(address)
+            && (other_prefix || extras == Extras::Remove || (generated && is_link_local(address)))
     };
     present.iter().filter(unwanted).copied().collect()
 }
@@ -146,16 +151,20 @@ mod tests {
     fn addresses_of_others_stay_unless_asked_for() {
         let desired = nets(&["fc00::1/64"]);
         let present = nets(&["fc00::1/64", "fc00::99/64", "fe80::5/64", "10.9.9.9/24"]);
-        assert_eq!(to_remove(&desired, &present, Extras::Keep), []);
-        assert_eq!(
-            to_remove(&desired, &present, Extras::Remove),
-            nets(&["fc00::99/64", "10.9.9.9/24"])
-        );
+        assert_eq!(to_remove(&desired, &present, Extras::Keep, false), []);
+        assert_eq!(to_remove(&desired, &present, Extras::Remove, false), present[1..]);
+    }
+
+    #[test]
+    fn a_generated_address_goes_with_its_generation_unless_it_is_listed() {
+        let present = nets(&["fc00::99/64", "fe80::5/64"]);
+        assert_eq!(to_remove(&[], &present, Extras::Keep, true), nets(&["fe80::5/64"]));
+        assert_eq!(to_remove(&nets(&["fe80::5/64"]), &present, Extras::Keep, true), []);
     }
 
     #[test]
     fn an_address_with_another_prefix_length_makes_way() {
         let present = nets(&["fc00::1/128"]);
-        assert_eq!(to_remove(&nets(&["fc00::1/64"]), &present, Extras::Keep), present);
+        assert_eq!(to_remove(&nets(&["fc00::1/64"]), &present, Extras::Keep, false), present);
     }
 }

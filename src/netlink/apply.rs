@@ -75,8 +75,11 @@ async fn agree_addresses(
     applied: &mut Applied,
 ) -> Result<(), Error> {
     let name = &desired.interface;
+    // Switched off on an interface that was up, or by an MTU that gave it back its IPv6, the
+    // generation has left its address behind.
+    let generated = applied.changes.contains(&Change::AddressGenerationOff);
     let mut present = addresses::present(handle, index).await?;
-    let unwanted = addresses::to_remove(&desired.addresses, &present, extras);
+    let unwanted = addresses::to_remove(&desired.addresses, &present, extras, generated);
     for address in &unwanted {
         let done = addresses::remove(handle, name, index, *address).await;
         applied.note(done, Change::AddressRemoved(*address))?;

@@ -158,9 +158,8 @@ impl Netlink {
         apply::agree(&self.handle, desired, apply::Extras::Keep).await
     }
 
-    /// As [`apply`](Self::apply), and removes what is not listed: the interface's addresses, but
-    /// for a link-local one that the kernel made, and the routes through it with our
-    /// [`PROTOCOL`]. Routes of others stay.
+    /// As [`apply`](Self::apply), and removes what is not listed: the interface's addresses, and
+    /// the routes through it with our [`PROTOCOL`]. Routes of others stay.
     pub async fn apply_exactly(&self, desired: &Desired) -> Applied {
         apply::agree(&self.handle, desired, apply::Extras::Remove).await
     }
