@@ -192,6 +192,55 @@ fn a_lost_notification_counts_as_a_change() {
 }
 
 #[test]
+fn a_lost_carrier_takes_nothing_away_and_keeps_nothing_from_being_restored() {
+    in_namespace(|mut lab| async move {
+        let desired = gateway();
+        tun::set_carrier(lab.queue.as_fd(), false).unwrap();
+        expect_done(&lab.netlink.apply(&desired).await);
+        tun::set_carrier(lab.queue.as_fd(), true).unwrap();
+        lab.expect_quiet(&desired).await;
+        tun::set_carrier(lab.queue.as_fd(), false).unwrap();
+        lab.expect_quiet(&desired).await;
+        assert!(lab.netlink.apply(&desired).await.changes.is_empty());
+
+        ip("-6 addr del fc00:1234:ffff::1/64 dev tun0");
+        assert_eq!(lab.changed(&desired).await, Event::Changed);
+        expect_done(&lab.netlink.apply(&desired).await);
+        let addresses = ip("-6 addr show dev tun0");
+        assert!(addresses.contains("fc00:1234:ffff::1/64"), "{addresses}");
+        assert!(!addresses.contains("tentative"), "{addresses}");
+        let again = lab.netlink.apply(&desired).await;
+        assert!(again.changes.is_empty(), "{again:?}");
+    });
+}
+
+#[test]
+fn without_the_capability_the_error_names_it() {
+    const CHILD: &str = "TEST_NETLINK_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        assert!(nix::unistd::geteuid().is_root(), "run as root: this test drops privileges");
+        let child = Command::new("unshare")
+            .args(["--net", "setpriv", "--reuid=65534", "--clear-groups", "--"])
+            .arg("/proc/self/fd/0")
+            .args(["--exact", "without_the_capability_the_error_names_it"])
+            .stdin(std::fs::File::open(std::env::current_exe().unwrap()).unwrap())
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{child:?}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (netlink, _watch) = Netlink::open().unwrap();
+        let desired = Desired { interface: "lo".to_owned(), ..gateway() };
+        let applied = netlink.apply(&desired).await;
+        let [error @ Error::Permission(_)] = &applied.failures[..] else { panic!("{applied:?}") };
+        assert!(error.to_string().contains("CAP_NET_ADMIN"), "{error}");
+    });
+}
+
+#[test]
 fn a_deleted_interface_is_gone() {
     in_namespace(|mut lab| async move {
         let desired = gateway();

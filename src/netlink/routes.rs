@@ -155,7 +155,12 @@ pub(super) async fn add(
         Err(error) => error,
     };
     if errno(&error) == Some(libc::EEXIST) {
-        return Err(Error::RouteTaken { route: *route, holder: holder(handle, route).await });
+        let rival = rival(handle, route).await;
+        // A dump that the kernel had to interrupt may have left out what is there.
+        if rival.is_some_and(|rival| rival.serves(route, index)) {
+            return Ok(());
+        }
+        return Err(Error::RouteTaken { route: *route, holder: holder(handle, rival).await });
     }
     Err(failure(interface, route, error))
 }
@@ -260,8 +265,8 @@ async fn dump(
     }
 }
 
-/// Who has the place of `route`, in words that `ip route` users know.
-async fn holder(handle: &Handle, route: &Route) -> String {
+/// The route that has the place of this one.
+async fn rival(handle: &Handle, route: &Route) -> Option<Found> {
     let family = match route.destination {
         IpNet::V4(_) => AddressFamily::Inet,
         IpNet::V6(_) => AddressFamily::Inet6,
@@ -269,8 +274,13 @@ async fn holder(handle: &Handle, route: &Route) -> String {
     let mut filter = RouteMessage::default();
     filter.header.address_family = family;
     filter.attributes.push(RouteAttribute::Table(route.table));
-    let rivals = dump(handle, family, filter).await.unwrap_or_default();
-    let Some(rival) = rivals.into_iter().find(|found| found.contends_with(route)) else {
+    let routes = dump(handle, family, filter).await.unwrap_or_default();
+    routes.into_iter().find(|found| found.contends_with(route))
+}
+
+/// A route in words that users of `ip route` know.
+async fn holder(handle: &Handle, rival: Option<Found>) -> String {
+    let Some(rival) = rival else {
         return "that is not a plain unicast one".to_owned();
     };
     let mut words = Vec::new();

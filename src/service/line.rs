@@ -101,21 +101,36 @@ impl Line {
     }
 }
 
-/// A value as it stands in a line: quoted when it would otherwise not be one word, and with
-/// control characters escaped.
-pub struct Quoted<'a, T: ?Sized>(pub &'a T);
+/// A message with its fields behind it: `session down peer=… reason="timed out"`.
+pub struct Sentence<'a> {
+    /// What happened.
+    pub text: &'a str,
+    /// Names and values; what displays as nothing is left out.
+    pub fields: &'a [(&'a str, &'a dyn fmt::Display)],
+}
 
-impl<T: fmt::Display + ?Sized> fmt::Display for Quoted<'_, T> {
+impl fmt::Display for Sentence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
+        f.write_str(self.text)?;
+        for (name, value) in self.fields {
+            let value = value.to_string();
+            if !value.is_empty() {
+                write!(f, " {name}={}", Quoted(&value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value as one word: quoted, and with control characters escaped, unless it is plain.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |c: char| {
             c.is_alphanumeric() || (c.is_ascii_punctuation() && !matches!(c, '"' | '\\' | '='))
         };
-        if text.is_empty() || !text.chars().all(plain) {
-            write!(f, "{text:?}")
-        } else {
-            f.write_str(&text)
-        }
+        if self.0.chars().all(plain) { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
     }
 }
 
@@ -251,6 +266,12 @@ pub(super) mod tests {
         assert!(!line.contains('\x1b'), "{line}");
         let line = logged(false, true, false, || tracing::warn!("{evil}"));
         assert_eq!(line.lines().count(), 1, "{line}");
+    }
+
+    #[test]
+    fn an_empty_value_is_left_out_of_the_line() {
+        let line = logged(false, true, false, || crate::note!(INFO, "up", a = "", b = 1));
+        assert_eq!(line, "<6>INFO tun0: up b=1\n");
     }
 
     #[test]

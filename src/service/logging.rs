@@ -13,10 +13,21 @@
 //! Values are anything that is `Display`. The line reads the same everywhere,
 //! `session up peer=172.16.2.163:4641 streams=4`, because `journalctl` shows nothing but MESSAGE
 //! by default. Each value is also a field of its own: `T64_PEER=` in the journal, `"peer":` in
-//! JSON. Values are quoted and escaped in the line, so that a peer cannot forge one.
+//! JSON. Values are quoted and escaped in the line, so that a peer cannot forge one; an empty
+//! value leaves its field out of the line.
 //!
 //! The journal's socket blocks when journald is slow: nothing is logged on the data path, and
-//! what a peer can cause goes through [`Repeats`](super::repeat::Repeats).
+//! what a peer can cause goes through [`Repeats`](super::repeat::Repeats):
+//!
+//! ```
+//! # use std::time::{Duration, Instant};
+//! # use tunnel64d::service::{messages::CONNECTION_REFUSED, repeat::Repeats};
+//! # let (address, now) = (std::net::Ipv4Addr::LOCALHOST, Instant::now());
+//! # let mut refused = Repeats::new(Duration::from_secs(60), 16);
+//! if let Some(repeats) = refused.happened(address, now) {
+//!     tunnel64d::report!(CONNECTION_REFUSED, address = address, repeats = repeats);
+//! }
+//! ```
 
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
@@ -30,7 +41,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use super::line::Line;
 
-pub use super::line::Quoted;
+pub use super::line::Sentence;
 
 /// Logs a state change from [`messages`](crate::service::messages):
 /// `report!(SESSION_UP, peer = address)`.
@@ -41,10 +52,10 @@ macro_rules! report {
             ($($field,)*) => ::tracing::event!(
                 $message.level,
                 message_id = $message.id,
-                message = ::core::format_args!(
-                    ::core::concat!("{}" $(, " ", ::core::stringify!($field), "={}")*),
-                    $message.text $(, $crate::service::logging::Quoted($field))*
-                )
+                message = ::tracing::field::display($crate::service::logging::Sentence {
+                    text: $message.text,
+                    fields: &[$((::core::stringify!($field), $field)),*],
+                })
                 $(, { ::core::concat!("t64_", ::core::stringify!($field)) } =
                     ::tracing::field::display($field))*
             ),
@@ -59,10 +70,10 @@ macro_rules! note {
         match ($(&$value,)*) {
             ($($field,)*) => ::tracing::event!(
                 ::tracing::Level::$level,
-                message = ::core::format_args!(
-                    ::core::concat!("{}" $(, " ", ::core::stringify!($field), "={}")*),
-                    $text $(, $crate::service::logging::Quoted($field))*
-                )
+                message = ::tracing::field::display($crate::service::logging::Sentence {
+                    text: $text,
+                    fields: &[$((::core::stringify!($field), $field)),*],
+                })
                 $(, { ::core::concat!("t64_", ::core::stringify!($field)) } =
                     ::tracing::field::display($field))*
             ),

@@ -1,6 +1,7 @@
 //! Repeats are counted, not printed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,17 @@ pub struct Print {
     pub repeats: u64,
     /// Events of other keys that were counted only and that no line has told of yet.
     pub others: u64,
+}
+
+/// Nothing when nothing was left out, so that a first line does not say `repeats=0`.
+impl fmt::Display for Print {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.repeats, self.others) {
+            (0, 0) => Ok(()),
+            (repeats, 0) => write!(f, "{repeats}"),
+            (repeats, others) => write!(f, "{repeats} and {others} of others"),
+        }
+    }
 }
 
 impl<K: Eq + Hash> Repeats<K> {
@@ -117,6 +129,13 @@ mod tests {
         assert_eq!(printed, 2);
         let next = repeats.happened(100, start + MINUTE);
         assert_eq!(next, Some(Print { repeats: 0, others: 98 }));
+    }
+
+    #[test]
+    fn a_line_without_repeats_says_nothing_of_them() {
+        assert_eq!(Print { repeats: 0, others: 0 }.to_string(), "");
+        assert_eq!(Print { repeats: 59, others: 0 }.to_string(), "59");
+        assert_eq!(Print { repeats: 0, others: 98 }.to_string(), "0 and 98 of others");
     }
 
     proptest! {
