@@ -1,0 +1,216 @@
+//! The TUN interface as the kernel sees it: MTU, addresses, routes, and keeping them so.
+//!
+//! [`Netlink::apply`] makes the kernel agree with a [`Desired`] and touches only what differs, so
+//! that it may run at any time and as often as one likes. [`Watch`] says when somebody else changed
+//! something of ours (systemd-networkd deletes routes that it does not know), and [`Patience`] how
+//! long to wait before putting it back, so that two daemons that disagree don't spin:
+//!
+//! ```no_run
+//! # async fn keep(desired: tunnel64d::netlink::Desired) -> Result<(), tunnel64d::netlink::Error> {
+//! use std::time::Instant;
+//! use tunnel64d::netlink::{Event, Netlink, Patience};
+//!
+//! let (netlink, mut watch) = Netlink::open()?;
+//! let mut index = netlink.index_of(&desired.interface).await?.expect("the TUN is open");
+//! netlink.apply(&desired).await;
+//! let mut patience = Patience::default();
+//! while watch.changed(index, &desired).await == Event::Changed {
+//!     tokio::time::sleep(patience.pause(Instant::now())).await;
+//!     let applied = netlink.apply(&desired).await;
+//!     if !applied.changes.is_empty() {
+//!         patience.restored(Instant::now());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything is done in one order, because each step needs the one before: MTU (below 1280 there
+//! is no IPv6), address generation, up, addresses, routes.
+
+mod addresses;
+mod apply;
+mod error;
+mod link;
+mod patience;
+mod routes;
+mod watch;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::Handle;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
+};
+
+pub use apply::Applied;
+pub use error::Error;
+pub use patience::Patience;
+pub use routes::Route;
+pub use watch::{Event, Watch};
+
+/// The number in `rtm_protocol` that marks a route as ours, as in `ip route show proto 64`.
+///
+/// Linux `include/uapi/linux/rtnetlink.h`, iproute2's `rt_protos` and FRR leave it free.
+pub const PROTOCOL: u8 = 64;
+
+/// The routing table where routes go that name no other, `RT_TABLE_MAIN`.
+pub const MAIN_TABLE: u32 = 254;
+
+/// What the interface should look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The interface's name; it must exist.
+    pub interface: String,
+    /// Bytes; the kernel drops IPv6 from an interface below 1280.
+    pub mtu: u16,
+    /// Addresses with their prefixes: `fc00:1234:ffff::1/64`.
+    pub addresses: Vec<IpNet>,
+    /// Routes through the interface.
+    pub routes: Vec<Route>,
+}
+
+/// One thing that was different in the kernel and has been set right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The MTU was set to this many bytes.
+    Mtu(u16),
+    /// The kernel no longer makes up a link-local address of its own.
+    AddressGenerationOff,
+    /// The interface was down and is up.
+    Up,
+    /// An address was added.
+    AddressAdded(IpNet),
+    /// An address that should not be there was removed.
+    AddressRemoved(IpNet),
+    /// A route was added.
+    RouteAdded(Route),
+    /// A route of ours to the same destination, but by another way, was replaced by this one.
+    RouteReplaced(Route),
+    /// A route of ours that should not be there was removed.
+    RouteRemoved(Route),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mtu(mtu) => write!(f, "mtu {mtu}"),
+            Self::AddressGenerationOff => f.write_str("address generation off"),
+            Self::Up => f.write_str("up"),
+            Self::AddressAdded(address) => write!(f, "address {address} added"),
+            Self::AddressRemoved(address) => write!(f, "address {address} removed"),
+            Self::RouteAdded(route) => write!(f, "route {route} added"),
+            Self::RouteReplaced(route) => write!(f, "route {route} replaced"),
+            Self::RouteRemoved(route) => write!(f, "route {route} removed"),
+        }
+    }
+}
+
+/// A question to the kernel's routing: which way would a packet go?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lookup {
+    /// Where the packet goes.
+    pub destination: IpAddr,
+    /// The address that it comes from, when bound to one.
+    pub source: Option<IpAddr>,
+    /// The socket's SO_MARK.
+    pub mark: Option<u32>,
+    /// The index of the interface that the socket is bound to.
+    pub device: Option<u32>,
+}
+
+/// A connection to the kernel's routing netlink. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens the connection, and a second one that watches. Must be called within a tokio runtime,
+    /// where a task is started that ends when the last clone is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when the process may not have netlink sockets.
+    pub fn open() -> Result<(Self, Watch), Error> {
+        // Watching has a socket of its own: when notifications overflow a receive buffer, the
+        // answer to a request must not be among what is lost.
+        let watch = Watch::open()?;
+        // The strict check lets the kernel filter dumps, which otherwise list every route of a
+        // full routing table to find our three.
+        let (connection, handle, _) =
+            rtnetlink::new_connection_with_strict_check().map_err(Error::Open)?;
+        tokio::spawn(connection);
+        Ok((Self { handle }, watch))
+    }
+
+    /// The index of an interface, `None` when there is none of that name.
+    pub async fn index_of(&self, interface: &str) -> Result<Option<u32>, Error> {
+        Ok(link::state(&self.handle, interface).await?.map(|link| link.index))
+    }
+
+    /// Makes the kernel agree with `desired`: adds and mends what is listed and leaves everything
+    /// else alone. What can't be done does not keep the rest from being done.
+    pub async fn apply(&self, desired: &Desired) -> Applied {
+        apply::agree(&self.handle, desired, apply::Extras::Keep).await
+    }
+
+    /// As [`apply`](Self::apply), and removes what is not listed: the interface's addresses, and
+    /// the routes through it with our [`PROTOCOL`]. Routes of others stay.
+    pub async fn apply_exactly(&self, desired: &Desired) -> Applied {
+        apply::agree(&self.handle, desired, apply::Extras::Remove).await
+    }
+
+    /// Sets the MTU in bytes.
+    pub async fn set_mtu(&self, interface: &str, mtu: u16) -> Result<(), Error> {
+        let link = link::state(&self.handle, interface).await?;
+        let link = link.ok_or_else(|| Error::NoInterface(interface.to_owned()))?;
+        link::set_mtu(&self.handle, interface, link.index, mtu).await
+    }
+
+    /// The index of the interface that packets leave through; `None` without a usable route, which
+    /// covers unreachable and prohibiting ones and a source that is not ours.
+    pub async fn route_to(&self, lookup: Lookup) -> Result<Option<u32>, Error> {
+        let request = self.handle.route().get(lookup_message(lookup));
+        let answer = match request.execute().try_next().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                return match error::errno(&error) {
+                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => {
+                        Ok(None)
+                    }
+                    _ => Err(Error::from_kernel(
+                        || format!("looking up the route to {}", lookup.destination),
+                        error,
+                    )),
+                };
+            }
+        };
+        Ok(answer
+            .filter(|route| matches!(route.header.kind, RouteType::Unicast | RouteType::Local))
+            .and_then(|route| routes::output_interface(&route)))
+    }
+}
+
+fn lookup_message(lookup: Lookup) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let (family, bits) = match lookup.destination {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.header.address_family = family;
+    message.header.protocol = RouteProtocol::Unspec;
+    message.header.destination_prefix_length = bits;
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(RouteAddress::from(lookup.destination)));
+    if let Some(source) = lookup.source {
+        message.header.source_prefix_length = bits;
+        attributes.push(RouteAttribute::Source(RouteAddress::from(source)));
+    }
+    attributes.extend(lookup.mark.map(RouteAttribute::Mark));
+    attributes.extend(lookup.device.map(RouteAttribute::Oif));
+    message
+}

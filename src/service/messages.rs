@@ -1,0 +1,156 @@
+//! Every state change that is logged, with a MESSAGE_ID that stays the same for ever.
+//!
+//! `journalctl MESSAGE_ID=…` finds all events of one kind, and the journal catalog explains each
+//! with the cause and remedy written here. An id is never reused or changed; a message whose
+//! meaning changes gets a new one (`journalctl --new-id128`).
+
+use tracing::Level;
+
+/// One kind of event, logged with [`report!`](crate::report).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// 128 random bits as 32 lower-case hexadecimal digits.
+    pub id: &'static str,
+    /// The constant that declares it: `SESSION_UP`.
+    pub name: &'static str,
+    /// How grave it is.
+    pub level: Level,
+    /// The start of the line, before the fields.
+    pub text: &'static str,
+    /// Why it happens.
+    pub cause: &'static str,
+    /// What the admin can do, or that nothing needs doing.
+    pub remedy: &'static str,
+}
+
+/// Declares the messages and the list of them all, so that none is missing from the catalog.
+macro_rules! messages {
+    ($(
+        $constant:ident $level:ident $id:literal $text:literal
+        cause: $cause:literal
+        remedy: $remedy:literal
+    )*) => {
+        $(
+            #[doc = concat!("“", $text, "” ", $cause)]
+            pub const $constant: Message = Message {
+                id: $id,
+                name: stringify!($constant),
+                level: Level::$level,
+                text: $text,
+                cause: $cause,
+                remedy: $remedy,
+            };
+        )*
+
+        /// All of them, in the order of a tunnel's life.
+        pub const ALL: &[Message] = &[$($constant),*];
+    };
+}
+
+messages! {
+    STARTED INFO "b032cb8b6b654d19adff2880fe252fa6" "started"
+        cause: "The daemon has read its configuration and begins to set up the tunnel."
+        remedy: "Nothing needs doing."
+    READY INFO "18f2706e6f9c40a9914526762d4d913e" "ready"
+        cause: "The interface is up with its addresses and routes, or, if link.ready asks for it, the peer is connected; systemd has been told."
+        remedy: "Nothing needs doing."
+    STOPPING INFO "162757194b1340139fcccd9e0c797b00" "stopping"
+        cause: "The daemon was asked to stop and says goodbye to the peer; the interface goes away with it."
+        remedy: "Nothing needs doing."
+    CONFIGURATION_REJECTED ERROR "fce9fffc38bd4d08a4dd4f9436252726" "configuration rejected"
+        cause: "The configuration has errors, each named with its file and line."
+        remedy: "Correct them, try with “tunnel64d check NAME”, and start the service again; it does not restart by itself with a wrong configuration."
+    PLAINTEXT WARN "989156bfb7114a3abe32f2f52909f68d" "the tunnel is neither encrypted nor authenticated"
+        cause: "security.mode is \"plaintext\": anybody on the path can read and forge what the tunnel carries, and anybody who can use one of security.peer_addresses can be the peer."
+        remedy: "Set security.mode to \"tls\" and exchange public keys, unless the path is trusted."
+    INTERFACE_CREATED INFO "a836765f283f412b8478c6fde8386393" "interface created"
+        cause: "The TUN interface is there, with as much offload as the kernel has."
+        remedy: "Nothing needs doing. Without offload the tunnel is several times slower; kernels from 6.2 on have all of it."
+    INTERFACE_INCOMPLETE ERROR "b18a69f1e30f4f66aa2eff5f4029fa78" "interface incomplete"
+        cause: "The kernel refused an address, a route or the MTU; the rest is in place, and it is tried again."
+        remedy: "The error says what is in the way: a route of somebody else's, a gateway out of reach, IPv6 switched off."
+    INTERFACE_RESTORED WARN "9c8bb8342b68429892b9ee37c68e33c8" "interface restored"
+        cause: "Somebody else changed the interface, deleted one of its addresses or routes, or set it down; that was put right."
+        remedy: "If it comes again and again, find out who does it. With systemd-networkd, set ManageForeignRoutes=no in networkd.conf and leave the interface unmanaged."
+    INTERFACE_LOST ERROR "818686275cd64474ace7726047c1e841" "interface lost"
+        cause: "Somebody deleted the interface under the running daemon; it is created again."
+        remedy: "Find out who deletes it: another daemon that manages network interfaces, or a script."
+    CARRIER_LOST WARN "2a72ea2f86544f05853e47a65137e57b" "carrier lost"
+        cause: "There was no session with the peer for longer than link.dead_after, so that the interface says NO-CARRIER and senders learn that the far side is unreachable."
+        remedy: "See why there is no session: the lines before this one."
+    CARRIER_GAINED INFO "545dc47cd78a4fd8921d1f5d200a411f" "carrier gained"
+        cause: "A session with the peer is up again and the interface carries packets."
+        remedy: "Nothing needs doing."
+    LISTENING INFO "d5422b57806f4b4aa1486c332d16c632" "listening"
+        cause: "The peer can connect now."
+        remedy: "Nothing needs doing."
+    LISTEN_FAILED ERROR "0d8fa7b9a6a24a8e9531cd8f409ce056" "cannot listen"
+        cause: "The address of link.listen is not on this host yet, or another process has the port; it is tried again."
+        remedy: "“ss -ltnp” shows who has the port. A port below 1024 needs CAP_NET_BIND_SERVICE, which the unit grants."
+    DIAL_FAILED WARN "e521c823caa24dfb9ded59a023504ce3" "cannot connect"
+        cause: "No connection to link.connect: the name does not resolve, nobody listens, or the path is cut. It is tried again, less and less often, up to link.reconnect.max."
+        remedy: "Look at the peer's log and at the firewalls between. “timed out” is mostly a firewall, “refused” a peer that does not run."
+    DIAL_LOOP WARN "9e920beed12b405abb361c5ce05917ef" "the peer's address is routed into the tunnel itself"
+        cause: "The route to link.connect leads through the tunnel's own interface, so that the tunnel would have to carry itself."
+        remedy: "Add a more specific route to the peer's outer address through the real uplink, or use link.fwmark with a routing rule."
+    SESSION_UP INFO "06b75d62359a49409fee0e3c6212b077" "session up"
+        cause: "The peer is connected and packets flow."
+        remedy: "Nothing needs doing."
+    SESSION_DOWN WARN "715da9d379334c159b2a7efe8105f1c5" "session down"
+        cause: "The last connection to the peer ended; the reason says why. It is opened again."
+        remedy: "One now and then is the network. Many: look for a firewall that forgets idle connections, and compare link.keepalive with its limit."
+    STREAM_UP DEBUG "5ae274391011478d8de39d2c97196e0e" "stream up"
+        cause: "One of the session's TCP connections is there."
+        remedy: "Nothing needs doing."
+    STREAM_DOWN INFO "84c682c5709040f6859162bfeed7bb0a" "stream down"
+        cause: "One of the session's TCP connections ended while others remain; its flows move to those."
+        remedy: "Nothing needs doing, unless it happens often."
+    CONNECTION_REFUSED WARN "00023122e55948c8b2775a1f2fc56fcb" "connection not accepted"
+        cause: "Somebody connected who may not: an address that security.peer_addresses does not list, a key that security.peer_public_keys does not list, or one connection too many."
+        remedy: "If it is the peer, add its address or key. If not, it was a scan or a mistake, and nothing came of it."
+    PEER_MISBEHAVED WARN "2e817fc290784735857b56f6aafe273c" "peer misbehaved"
+        cause: "What came over a connection does not follow the protocol: another program, another version, or damage on the way. The connection was closed; a running session is not touched."
+        remedy: "See that the far end is tunnel64d and of a version that this one understands."
+    RELOADED INFO "dbe964062263409bbb39e1075c9a9bea" "configuration reloaded"
+        cause: "A new configuration is in force."
+        remedy: "Nothing needs doing. Keys that only a restart applies are named."
+    RELOAD_REJECTED ERROR "b11802b9881d493b873c9e582fe8118a" "reload rejected, the old configuration stays"
+        cause: "The new configuration has errors, each named with its file and line."
+        remedy: "Correct them and reload again; the tunnel runs on meanwhile."
+    WORKER_STALLED ERROR "4e1dd882291742799699f504a0837106" "a worker makes no progress"
+        cause: "A thread has not finished its work in time; the watchdog is not fed, so that systemd restarts the service."
+        remedy: "This is a fault in tunnel64d or an overloaded host. Please report it with the lines before."
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_and_names_are_unique() {
+        let ids: HashSet<_> = ALL.iter().map(|message| message.id).collect();
+        let names: HashSet<_> = ALL.iter().map(|message| message.name).collect();
+        assert_eq!((ids.len(), names.len()), (ALL.len(), ALL.len()));
+    }
+
+    #[test]
+    fn ids_are_128_bits_as_the_journal_writes_them() {
+        for message in ALL {
+            assert_eq!(message.id.len(), 32, "{}", message.name);
+            let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            assert!(message.id.bytes().all(digit), "{}", message.name);
+        }
+    }
+
+    #[test]
+    fn every_message_says_why_and_what_to_do_in_sentences() {
+        for message in ALL {
+            for sentence in [message.cause, message.remedy] {
+                assert!(sentence.ends_with('.'), "{}: {sentence}", message.name);
+            }
+            assert!(!message.text.contains(['\n', '=']), "{}", message.name);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What a service owes its manager and its admin: readiness, a watchdog, and a calm log.
+
+mod line;
+pub mod logging;
+pub mod messages;
+pub mod notify;
+pub mod repeat;

@@ -1,0 +1,96 @@
+//! What journald receives, seen from journald's side of the socket.
+//!
+//! The test starts itself once more, in a mount namespace where this test's socket is
+//! `/run/systemd/journal/socket`. Needs root for that.
+
+#![allow(clippy::unwrap_used)] // All of it is test code, also outside the test functions.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+
+use tunnel64d::service::logging::{self, Format};
+use tunnel64d::service::messages::SESSION_UP;
+
+const CHILD: &str = "TEST_JOURNAL_CHILD";
+
+#[test]
+fn the_journal_gets_the_message_id_and_prefixed_fields() {
+    if std::env::var_os(CHILD).is_some() {
+        return log_something();
+    }
+    assert!(nix::unistd::geteuid().is_root(), "run as root: this test makes a mount namespace");
+    let directory = tempfile::tempdir().unwrap();
+    let journal = UnixDatagram::bind(directory.path().join("socket")).unwrap();
+    journal.set_nonblocking(true).unwrap();
+    let stderr = File::create(directory.path().join("stderr")).unwrap();
+    let stat = stderr.metadata().unwrap();
+    let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal \
+                  && mount --bind \"$0\" /run/systemd/journal && exec \"$@\"";
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(directory.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "the_journal_gets_the_message_id_and_prefixed_fields"])
+        .env(CHILD, "1")
+        .env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()))
+        .stderr(stderr)
+        .output()
+        .unwrap();
+    let said = std::fs::read_to_string(directory.path().join("stderr")).unwrap();
+    assert!(child.status.success(), "{child:?} {said}");
+    assert_eq!(said, "", "with a journal there is nothing on stderr");
+
+    let mut entries = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = journal.recv(&mut buffer) {
+        if length > 0 {
+            entries.push(parse(&buffer[..length]));
+        }
+    }
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    let up = &entries[0];
+    let field = |name: &str| up.get(name).map(String::as_str);
+    assert_eq!(field("MESSAGE"), Some("session up peer=[fc00::1]:4641 via=\"the uplink\""));
+    assert_eq!(field("MESSAGE_ID"), Some(SESSION_UP.id));
+    assert_eq!(field("PRIORITY"), Some("6"));
+    assert_eq!(field("SYSLOG_IDENTIFIER"), Some("tunnel64d"));
+    assert_eq!(field("T64_TUNNEL"), Some("tun0"));
+    assert_eq!(field("T64_PEER"), Some("[fc00::1]:4641"));
+    assert_eq!(field("T64_VIA"), Some("the uplink"));
+    assert_eq!(entries[1]["MESSAGE"], "dialling attempt=7");
+    assert_eq!(entries[1]["PRIORITY"], "7");
+    assert_eq!(entries[1].get("MESSAGE_ID"), None);
+}
+
+fn log_something() {
+    let level = logging::init("tun0", tracing::Level::INFO, Format::Auto).unwrap();
+    tunnel64d::report!(SESSION_UP, peer = "[fc00::1]:4641", via = "the uplink");
+    tunnel64d::note!(DEBUG, "dialling", attempt = 6);
+    level.set(tracing::Level::DEBUG);
+    tunnel64d::note!(DEBUG, "dialling", attempt = 7);
+    let twice = logging::init("tun0", tracing::Level::INFO, Format::Text).unwrap_err();
+    assert_eq!(twice.to_string(), "logging is set up twice");
+}
+
+/// The journal's native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>): `NAME=value`
+/// lines, or `NAME`, a little-endian 64-bit length, the value, each ended by a newline.
+fn parse(mut entry: &[u8]) -> HashMap<String, String> {
+    let mut fields = HashMap::new();
+    while !entry.is_empty() {
+        let end = entry.iter().position(|byte| *byte == b'\n').unwrap();
+        let line = String::from_utf8(entry[..end].to_vec()).unwrap();
+        entry = &entry[end + 1..];
+        if let Some((name, value)) = line.split_once('=') {
+            fields.insert(name.to_owned(), value.to_owned());
+        } else {
+            let (length, rest) = entry.split_at(8);
+            let length = usize::try_from(u64::from_le_bytes(length.try_into().unwrap())).unwrap();
+            fields.insert(line, String::from_utf8(rest[..length].to_vec()).unwrap());
+            entry = &rest[length + 1..];
+        }
+    }
+    fields
+}
