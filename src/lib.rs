@@ -2,8 +2,10 @@
 //!
 //! The rooms, each importing only from rows below its own (`tests/directions.rs` checks it):
 //!
+//! - [`config`]: files, environment and arguments → typed, validated settings, or every mistake with its place.
 //! - [`sys`]: the only unsafe code: ioctls and socket options that no crate wraps.
 
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod sys;
