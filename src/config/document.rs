@@ -335,20 +335,28 @@ fn not_a_table(path: &[String], found: String) -> Problem {
 }
 
 fn nearest_variable(name: &str) -> String {
-    let nearest = schema::KEYS
+    let name = name.to_uppercase();
+    let variables: Vec<String> = schema::KEYS
         .iter()
         .filter(|key| !key.path.contains('*'))
         .map(|key| format!("TUNNEL64D_{}", key.path.replace('.', "__").to_uppercase()))
-        .min_by_key(|variable| strsim::damerau_levenshtein(variable, &name.to_uppercase()));
-    match nearest {
-        Some(nearest)
-            if strsim::damerau_levenshtein(&nearest, &name.to_uppercase())
-                <= 1 + (nearest.len() - "TUNNEL64D_".len()) / 4 =>
-        {
-            format!("did you mean {nearest}?")
-        }
-        _ => "unset it".to_owned(),
-    }
+        .collect();
+    let without_section: Vec<&String> = variables
+        .iter()
+        .filter(|variable| variable.rsplit("__").next() == name.strip_prefix("TUNNEL64D_"))
+        .collect();
+    let nearest = match without_section[..] {
+        [only] => Some(only),
+        _ => variables
+            .iter()
+            .map(|variable| (strsim::damerau_levenshtein(variable, &name), variable))
+            .min()
+            .filter(|(distance, _)| {
+                *distance <= 1 + name.len().saturating_sub("TUNNEL64D_".len()) / 4
+            })
+            .map(|(_, variable)| variable),
+    };
+    nearest.map_or_else(|| "unset it".to_owned(), |nearest| format!("did you mean {nearest}?"))
 }
 
 fn insert(values: &mut Dict, path: &[String], value: Value) {

@@ -31,7 +31,9 @@ const KEYS: [&str; 6] = ["tun", "inip", "inport", "options", "outip", "outport"]
 pub fn import(name: &Path, bytes: &[u8]) -> Result<String, Mistakes> {
     let mut mistakes = Vec::new();
     let entries = entries(bytes, &mut mistakes);
-    let last_line = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count().max(1);
+    let lines = (1..).zip(bytes.split(|byte| *byte == b'\n'));
+    let last_line =
+        lines.filter(|(_, line)| !line.is_empty()).last().map_or(1, |(number, _)| number);
     for key in KEYS.iter().filter(|key| !entries.contains_key(**key)) {
         mistakes.push((last_line, Mistake::Missing((*key).to_owned())));
     }
@@ -85,9 +87,6 @@ pub enum Mistake {
     /// The same key again.
     #[error("{0}: given before in line {1} (keep one of the two)")]
     Duplicate(String, usize),
-    /// A key that isn't there; the line is the last one.
-    #[error("{0}: missing (add a line {0}=…)")]
-    Missing(String),
     /// A value that doesn't fit.
     #[error("{key}: {found} is not accepted (expected {expected})")]
     Unfit {
@@ -101,6 +100,9 @@ pub enum Mistake {
     /// Options were never more than this word.
     #[error("options: {0} is not supported (only options=empty can be imported)")]
     Options(String),
+    /// A key that isn't there; the line is the last one.
+    #[error("{0}: missing (add a line {0}=…)")]
+    Missing(String),
 }
 
 type Entries<'t> = BTreeMap<&'static str, (usize, &'t str)>;
@@ -251,5 +253,116 @@ peer_addresses = [{peer}]
             connect = quote(&connect.to_string()),
             peer = quote(&IpNet::from(connect.ip()).to_string()),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OLD: &str =
+        "tun=tun0\ninip=172.16.2.131\ninport=123\noptions=empty\noutip=172.16.2.163\noutport=123\n";
+
+    fn mistakes(text: &str) -> Vec<String> {
+        match import(Path::new("old"), text.as_bytes()) {
+            Ok(_) => Vec::new(),
+            Err(mistakes) => mistakes.to_string().lines().map(str::to_owned).collect(),
+        }
+    }
+
+    #[test]
+    fn the_old_file_becomes_both_ends_of_the_link() {
+        let text = import(Path::new("old"), OLD.as_bytes()).expect("an old file");
+        for line in [
+            "# Imported from old.",
+            "name = \"tun0\"",
+            "listen = \"172.16.2.131:123\"",
+            "connect = \"172.16.2.163:123\"",
+            "mode = \"plaintext\"",
+            "peer_addresses = [\"172.16.2.163/32\"]",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn empty_lines_and_a_missing_last_line_end_are_fine() {
+        assert_eq!(mistakes(&format!("\n{}\n\n", OLD.trim_end())), [""; 0]);
+        assert_eq!(mistakes(OLD.trim_end()), [""; 0]);
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line() {
+        let text = "# mine\ntun=a b\ninnip=1.2.3.4\ninip=1.2.3\nnonsense\ninport=0\ninport=+1\n\
+                    options=crypt\noutip=0.0.0.0\n";
+        assert_eq!(
+            mistakes(text),
+            [
+                "old:1: the old format has no comments (remove the line)",
+                "old:2: tun: \"a b\" is not accepted (expected an interface name: 1 to 15 bytes \
+                 without blanks, '/', ':' or '%')",
+                "old:3: innip: unknown key (did you mean \"inip\"?)",
+                "old:4: inip: \"1.2.3\" is not accepted (expected an IP address, such as \
+                 172.16.2.131)",
+                "old:5: \"nonsense\" is no key=value line (mend or remove it)",
+                "old:6: inport: \"0\" is not accepted (expected a port from 1 to 65535)",
+                "old:7: inport: given before in line 6 (keep one of the two)",
+                "old:8: options: \"crypt\" is not supported (only options=empty can be imported)",
+                "old:9: outip: \"0.0.0.0\" is not accepted (expected the IP address of the other \
+                 end, such as 172.16.2.163)",
+                "old:9: outport: missing (add a line outport=…)",
+            ]
+        );
+    }
+
+    #[test]
+    fn carriage_returns_are_named_once_and_hide_nothing_else() {
+        let text = OLD.replace('\n', "\r\n").replace("options=empty", "options=x");
+        let mistakes = mistakes(&text);
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        assert!(mistakes[0].starts_with("old:1: the line ends with CR LF (convert"));
+        assert!(mistakes[1].starts_with("old:4: options: \"x\""));
+    }
+
+    #[test]
+    fn an_empty_file_lacks_every_key() {
+        assert_eq!(mistakes("").len(), KEYS.len());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(
+            bytes in any::<Vec<u8>>(),
+            text in "((tun|inip|inport|outip|x)?=?[a-z0-9.:]{0,5}\r?\n){0,8}",
+        ) {
+            let _ = import(Path::new("old"), &bytes);
+            let _ = import(Path::new("old"), text.as_bytes());
+        }
+
+        #[test]
+        fn what_is_imported_is_a_valid_configuration(
+            inner in any::<std::net::Ipv4Addr>(),
+            outer in any::<std::net::Ipv4Addr>(),
+            ports in (1u16.., 1u16..),
+            tun in "[a-z\"'\\\\]{1,15}",
+        ) {
+            let old = format!(
+                "tun={tun}\ninip={inner}\ninport={}\noptions=empty\noutip={outer}\noutport={}",
+                ports.0, ports.1,
+            );
+            if let Ok(text) = import(Path::new("old"), old.as_bytes()) {
+                let directory = tempfile::TempDir::new().expect("a directory");
+                let file = directory.path().join("new.toml");
+                std::fs::write(&file, &text).expect("the file");
+                let sources = super::super::Sources {
+                    config_file: Some(file),
+                    environment: Vec::new(),
+                    ..super::super::Sources::new("x")
+                };
+                let loaded = super::super::load(&sources);
+                prop_assert!(loaded.is_ok(), "{:?}\n{}", loaded, text);
+            }
+        }
     }
 }
