@@ -49,7 +49,7 @@ fn row_02_tcpdump_decodes_clean_packets_and_own_pings_stay_home() {
         capture.await_output(&format!("IP6 {own} > {far}: ICMP6, echo request, id "));
         capture.await_output(&format!("IP6 {far} > {own}: ICMP6, echo reply, id "));
         let seen = capture.output();
-        assert!(!seen.contains(&format!("IP6 {own} > {own}")), "{seen}");
+        assert!(!seen.contains(&format!("IP6 {own} > {own}:")), "{seen}");
     }
 }
 
