@@ -1,0 +1,61 @@
+# On Debian 12 or 13 every target first installs what it lacks, as root; otherwise it prints the
+# one command that does.
+
+SHELL := /bin/bash
+CARGO := cargo
+
+TOOLCHAIN := cargo:cargo-web rustc:rustc-web cc:gcc cc:libc6-dev
+LINTERS := cargo-fmt:rustfmt-web cargo-clippy:rust-web-clippy shellcheck:shellcheck
+LAB := ip:iproute2 ss:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:tcpdump \
+	nc:netcat-openbsd iperf3:iperf3 inetd:openbsd-inetd nft:nftables sysctl:procps flock:util-linux
+
+SCRIPTS := tests/need tests/lab/lab tests/lab/demo .ci/run
+
+# Everything but the lab: no root, no namespaces.
+SINGLE_HOST := --lib --bins $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test quick lint deps clean
+
+help:
+	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
+	@echo 'make test    everything: lint, units, properties, the lab (root)'
+	@echo 'make quick   units, properties and single-host checks, under two minutes'
+	@echo 'make lint    format, clippy, shellcheck'
+	@echo 'make build   target/release/tunnel64d'
+	@echo 'make deps    install what all of these need (root)'
+	@echo 'make clean   remove what was built'
+
+build:
+	@tests/need $(TOOLCHAIN)
+	$(CARGO) build --release --locked
+
+demo:
+	@tests/need $(TOOLCHAIN) $(LAB)
+	$(CARGO) build --release --locked
+	@tests/lab/demo
+
+# Labs run two at a time: each keeps several processes busy, and some tests wait for two seconds.
+test: lint
+	@tests/need $(TOOLCHAIN) $(LAB)
+	$(CARGO) build --locked
+	TUNNEL64D_BIN=target/debug/tunnel64d tests/lab/demo
+	$(CARGO) test --locked $(SINGLE_HOST)
+	$(CARGO) test --locked --doc
+	RUST_TEST_THREADS=2 $(CARGO) test --locked --test lab
+
+quick:
+	@tests/need $(TOOLCHAIN)
+	$(CARGO) test --locked $(SINGLE_HOST)
+
+lint:
+	@tests/need $(TOOLCHAIN) $(LINTERS)
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	shellcheck $(SCRIPTS)
+
+deps:
+	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB)
+
+clean:
+	rm -rf target

@@ -1,0 +1,64 @@
+//! Somebody else meddles with tun0, its addresses or its routes on VM1.
+
+use std::time::Duration;
+
+use super::FAR;
+use crate::harness::{Lab, VM1, VM1_6, VM3, VM3_6, eventually};
+use crate::traffic::Steady;
+
+const ADDRESS: &str = "fc00:1234:ffff::1/64";
+const ROUTE: &str = "fc00:1234:4::/64 via fc00:1234:ffff::10 dev tun0";
+
+#[test]
+fn a_deleted_interface_comes_back_with_its_addresses_and_routes() {
+    let (lab, mut vm1, _vm3) = Lab::raise_tunnelled();
+    let stream = Steady::start(&lab, VM1_6, (VM3_6, FAR), 5200);
+    lab.run(VM1, "ip link delete tun0");
+    await_interface(&lab);
+    lab.await_tunnel();
+    stream.await_progress("after tun0 is back", Duration::from_secs(20));
+    stream.finish();
+    assert!(vm1.runs());
+}
+
+#[test]
+fn routes_that_somebody_else_deletes_come_back() {
+    let (lab, _vm1, _vm3) = Lab::raise_tunnelled();
+    lab.run(VM1, "ip -6 route delete fc00:1234:4::/64");
+    await_interface(&lab);
+    lab.run(VM1_6, &format!("ping -c 1 -W 5 {FAR}"));
+}
+
+#[test]
+fn addresses_that_somebody_else_deletes_come_back() {
+    let (lab, _vm1, _vm3) = Lab::raise_tunnelled();
+    lab.run(VM1, &format!("ip -6 address delete {ADDRESS} dev tun0"));
+    await_interface(&lab);
+    lab.run(VM1, "ping -c 1 -W 5 fc00:1234:ffff::10");
+}
+
+#[test]
+fn kill_9_leaves_no_interface_and_no_route() {
+    let (lab, mut vm1, mut vm3) = Lab::raise_tunnelled();
+    for (host, daemon) in [(VM1, &mut vm1), (VM3, &mut vm3)] {
+        daemon.kill();
+        let left = lab.run(host, "ip link; ip -6 addr; ip -6 route show table all");
+        assert!(!left.contains("tun0"), "{left}");
+    }
+}
+
+#[test]
+fn routes_of_others_stay_when_the_daemon_stops() {
+    let (lab, mut vm1, _vm3) = Lab::raise_tunnelled();
+    lab.run(VM1, "ip -6 route add fc00:5678::/64 via fc00:1234:3::16 dev eth2");
+    assert!(vm1.stop().success());
+    assert!(lab.run(VM1, "ip -6 route").contains("fc00:5678::/64 via fc00:1234:3::16 dev eth2"));
+}
+
+fn await_interface(lab: &Lab) {
+    eventually("tun0 has its address and route", Duration::from_secs(10), || {
+        let addresses = lab.attempt(VM1, "ip -6 addr show dev tun0").unwrap_or_default();
+        let routes = lab.run(VM1, "ip -6 route");
+        addresses.contains(ADDRESS) && routes.contains(ROUTE)
+    });
+}

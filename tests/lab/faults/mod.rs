@@ -1,0 +1,16 @@
+//! What breaks, one file a kind: a process, the path, the interface, the start, a stranger.
+//!
+//! ```text
+//!   VM1-6 ── VM1 ══════ VM2 ══════ VM3 ── VM3-6
+//!             │          │          │
+//!      killed, deleted   cut     strangers dial from here
+//! ```
+
+mod interface;
+mod path;
+mod restart;
+mod start;
+mod strangers;
+
+/// Where the steady inner connection of these tests goes: VM3-6.
+const FAR: &str = "fc00:1234:4::36";
