@@ -434,6 +434,14 @@ mod tests {
     }
 
     #[test]
+    fn a_first_fragment_is_a_fragment_though_its_offset_is_zero() {
+        let first = [&[UDP, 0, 0x00, 0x01, 0, 0, 0, 0][..], &[0; 8]].concat();
+        let headers = Headers::parse(&with_chain(FRAGMENT, &first)).unwrap();
+        assert!(headers.fragment);
+        assert_eq!((headers.protocol, headers.transport), (UDP, Transport::Opaque));
+    }
+
+    #[test]
     fn an_extension_header_beyond_the_end_is_malformed() {
         assert_eq!(
             Headers::parse(&with_chain(HOP_BY_HOP, &[UDP, 1, 0, 0, 0, 0, 0, 0])),

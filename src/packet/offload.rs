@@ -11,8 +11,8 @@ use super::headers::{Headers, Transport, Version};
 ///
 /// Linux lets a peer's MSS go down to 48 (`tcp_min_snd_mss`), of which options may take 40.
 pub const MIN_GSO_SIZE: u16 = 8;
-/// The most segments of a TCP super-packet that crosses whole: 64 KiB cut to the least MSS that
-/// IPv4 hosts use in practice, twice over. It bounds what one frame can make the receiver's kernel allocate.
+/// The most segments of a TCP super-packet that crosses whole: 64 KiB in segments of 64 bytes,
+/// which no real path has. It bounds what one frame can make the receiver's kernel allocate.
 pub const MAX_TCP_SEGMENTS: usize = 1024;
 /// The most datagrams of a UDP super-packet that crosses whole: `UDP_MAX_SEGMENTS` in
 /// `include/linux/udp.h`, which newer kernels have raised to 128.

@@ -207,6 +207,28 @@ pub fn naive_segments(packet: &[u8], gso_size: usize) -> Vec<Vec<u8>> {
     segments
 }
 
+/// The packet of `sample`, its last word chosen so that its checksum comes out as zero. Wants an
+/// even payload.
+pub fn summing_to_zero(sample: &Sample) -> Vec<u8> {
+    let mut packet = sample.build();
+    let word = packet.len() - 2;
+    packet[word..].fill(0);
+    let mut complete = packet.clone();
+    naive_complete(&mut complete);
+    let field = transport_offset(&packet) + if sample.udp { 6 } else { 16 };
+    packet[word..].copy_from_slice(&complete[field..field + 2]);
+    packet
+}
+
+/// A train of datagrams of `gso_size` bytes each, the first of which sums to zero by itself.
+pub fn train_summing_to_zero(sample: &Sample, gso_size: usize) -> Vec<u8> {
+    let first = summing_to_zero(&Sample { payload: gso_size, ..sample.clone() });
+    let mut train = sample.build();
+    let start = sample.headers();
+    train[start..start + gso_size].copy_from_slice(&first[start..]);
+    train
+}
+
 fn be16(length: usize) -> [u8; 2] {
     u16::try_from(length).unwrap().to_be_bytes()
 }
