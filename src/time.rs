@@ -1,6 +1,6 @@
 //! A point in time that goes on counting while the machine sleeps.
 
-use std::ops::{Add, Sub};
+use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -36,6 +36,12 @@ impl Add<Duration> for Time {
 
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
+    }
+}
+
+impl AddAssign<Duration> for Time {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
     }
 }
 

@@ -20,6 +20,7 @@ use tunnel64d::netlink::{
     Watch,
 };
 use tunnel64d::sys::tun;
+use tunnel64d::time::Time;
 
 const SOON: Duration = Duration::from_secs(5);
 const NEVER: Duration = Duration::from_millis(200);
@@ -256,7 +257,7 @@ fn a_deleted_interface_is_gone() {
 #[test]
 fn routes_of_others_are_untouched_and_a_taken_place_is_named() {
     in_namespace(|mut lab| async move {
-        let _other = tun::open_queue("other").unwrap();
+        let _other = tun::open_queue("other", true).unwrap();
         ip("link set other up");
         ip("-6 route add fc00:1234:4::/64 dev other");
         ip("-4 route add 10.4.0.0/16 dev other metric 50 proto static");
@@ -409,7 +410,7 @@ fn an_mtu_is_set_by_itself_and_raised_back_over_what_ipv6_needs() {
 #[test]
 fn a_destination_behind_the_tunnel_is_found_to_be() {
     in_namespace(|lab| async move {
-        let _other = tun::open_queue("other").unwrap();
+        let _other = tun::open_queue("other", true).unwrap();
         ip("link set other up");
         ip("addr add 192.0.2.1/24 dev other");
         ip("route add 198.51.100.0/24 via 192.0.2.9");
@@ -452,18 +453,18 @@ fn a_quarrel_with_another_daemon_slows_down() {
         let desired = gateway();
         expect_done(&lab.netlink.apply(&desired).await);
         let mut patience = Patience::default();
-        let end = Instant::now() + Duration::from_secs(3);
+        let end = Time::now() + Duration::from_secs(3);
         let mut rounds = 0;
-        while Instant::now() < end {
+        while Time::now() < end {
             ip("-6 route del fc00:1234:4::/64");
             assert_eq!(lab.changed(&desired).await, Event::Changed);
-            tokio::time::sleep(patience.pause(Instant::now())).await;
+            tokio::time::sleep(patience.pause(Time::now())).await;
             assert_eq!(lab.netlink.apply(&desired).await.changes.len(), 1);
-            patience.restored(Instant::now());
+            patience.restored(Time::now());
             rounds += 1;
         }
         assert!((3..=6).contains(&rounds), "{rounds} rounds in three seconds");
-        assert!(patience.is_quarrel(Instant::now()));
+        assert!(patience.is_quarrel(Time::now()));
     });
 }
 
@@ -506,7 +507,7 @@ where
     assert!(nix::unistd::geteuid().is_root(), "run as root: this test makes a network namespace");
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
-        let queue = tun::open_queue("tun0").expect("a TUN");
+        let queue = tun::open_queue("tun0", true).expect("a TUN");
         // The interface lives as long as this, also when the test has no use for the queue.
         let _alive = queue.try_clone().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -73,7 +73,7 @@ fn in_namespace_with(offload: u32, mtu: u16, test: impl FnOnce(&mut Path) + Send
 impl Path {
     fn open(offload: u32, mtu: u16) -> Path {
         let queue = |name, mask| {
-            let queue = tun::open_queue(name).expect("a TUN interface (needs CAP_NET_ADMIN)");
+            let queue = tun::open_queue(name, true).expect("a TUN interface (needs CAP_NET_ADMIN)");
             tun::set_vnet_header_size(queue.as_fd(), 10).unwrap();
             tun::set_offload(queue.as_fd(), mask).expect("TUN offload with USO (Linux 6.2)");
             File::from(queue)

@@ -55,8 +55,17 @@ impl Interface {
         Ok((interface, opened, accepts))
     }
 
-    /// Creates the interface again after it was deleted. `None` when it did not work out yet.
+    /// Creates the interface again if it was deleted. `None` when it is there after all, or when it
+    /// did not work out yet.
     pub async fn recreate(&mut self) -> Option<Vec<Opened>> {
+        if self.index != 0 {
+            let index = self.netlink.index_of(self.name()).await.ok()?.unwrap_or_default();
+            if index == self.index {
+                return None;
+            }
+            report!(messages::INTERFACE_LOST, interface = self.name());
+            self.index = 0;
+        }
         match self.open().await {
             Ok((opened, _)) => Some(opened),
             Err(error) => {
@@ -101,9 +110,19 @@ impl Interface {
             self.desired.mtu = mtu;
             let applied = self.apply().await;
             if !applied.changes.is_empty() {
-                note!(INFO, "MTU set to the smaller of both ends'", interface = self.name(), mtu = mtu);
+                note!(
+                    INFO,
+                    "MTU set to the smaller of both ends'",
+                    interface = self.name(),
+                    mtu = mtu
+                );
             }
         }
+    }
+
+    /// Whether the interface is gone, and could not be created again yet.
+    pub fn is_gone(&self) -> bool {
+        self.index == 0
     }
 
     /// The interface's name.

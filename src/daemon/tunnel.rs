@@ -107,9 +107,12 @@ impl Tunnel {
     pub async fn set_up(settings: &Settings, notifier: Notifier) -> Result<Self, Error> {
         let now = Time::now();
         let streams = parameters::streams(settings);
-        let (interface, queues, accepts) =
-            Interface::create(parameters::desired(settings), streams, parameters::offload(settings))
-                .await?;
+        let (interface, queues, accepts) = Interface::create(
+            parameters::desired(settings),
+            streams,
+            parameters::offload(settings),
+        )
+        .await?;
         let counters = Arc::new(Counters::default());
         let (reports, events) = unbounded_channel();
         let workers = start_workers(settings, queues, accepts, &counters, &reports)?;
@@ -280,9 +283,9 @@ impl Tunnel {
                 netlink: self.interface.netlink().clone(),
                 interface: self.interface.index(),
             };
-            self.arrivals.dialled.spawn(async move {
-                (dial, dialler.dial(&hello, dial.patience).await)
-            });
+            self.arrivals
+                .dialled
+                .spawn(async move { (dial, dialler.dial(&hello, dial.patience).await) });
         }
     }
 
@@ -433,9 +436,9 @@ impl Tunnel {
             Event::Recovered(id) => self.session.recovered(id),
             Event::InterfaceGone => self.recreate_interface().await,
             Event::Orphans(packets) => {
-                let heir = (0..).zip(&self.workers).find(|(stream, _)| {
-                    self.session.stream(*stream).is_some()
-                });
+                let heir = (0..)
+                    .zip(&self.workers)
+                    .find(|(stream, _)| self.session.stream(*stream).is_some());
                 if let Some((_, worker)) = heir {
                     worker.tell(Command::Adopt(packets));
                 }
@@ -461,10 +464,6 @@ impl Tunnel {
     }
 
     async fn recreate_interface(&mut self) {
-        if !self.interface.is_gone_for_good().await {
-            return;
-        }
-        report!(messages::INTERFACE_LOST, interface = self.interface.name());
         if let Some(queues) = self.interface.recreate().await {
             for (worker, queue) in self.workers.iter().zip(queues) {
                 worker.tell(Command::Interface(queue));
@@ -482,9 +481,11 @@ impl Tunnel {
             return;
         }
         self.carrier = carrier;
-        let message =
-            if carrier { messages::CARRIER_GAINED } else { messages::CARRIER_LOST };
-        report!(message, interface = self.interface.name());
+        if carrier {
+            report!(messages::CARRIER_GAINED, interface = self.interface.name());
+        } else {
+            report!(messages::CARRIER_LOST, interface = self.interface.name());
+        }
         self.workers[0].tell(Command::Carrier(carrier));
     }
 
@@ -520,11 +521,10 @@ impl Tunnel {
     fn dial_failed(&mut self, failure: &Failure) {
         let complaint = failure.to_string();
         if self.session.id().is_none() && self.complaint != complaint {
-            let message = match failure {
-                Failure::Loop(_) => messages::DIAL_LOOP,
-                _ => messages::DIAL_FAILED,
-            };
-            report!(message, error = complaint);
+            match failure {
+                Failure::Loop(_) => report!(messages::DIAL_LOOP, error = complaint),
+                _ => report!(messages::DIAL_FAILED, error = complaint),
+            }
             self.notifier.status(&format!("not connected: {complaint}"));
             self.complaint = complaint;
         } else {
@@ -538,13 +538,23 @@ impl Tunnel {
 
     fn misbehaved(&mut self, peer: SocketAddr, failure: &Failure) {
         if let Some(print) = self.repeats.happened(("misbehaved", peer.ip()), Time::now()) {
-            report!(messages::PEER_MISBEHAVED, peer = peer, error = failure, repeats = print.repeats);
+            report!(
+                messages::PEER_MISBEHAVED,
+                peer = peer,
+                error = failure,
+                repeats = print.repeats
+            );
         }
     }
 
     fn refuse(&mut self, kind: &'static str, peer: SocketAddr, why: &dyn std::fmt::Display) {
         if let Some(print) = self.repeats.happened((kind, peer.ip()), Time::now()) {
-            report!(messages::CONNECTION_REFUSED, peer = peer, reason = why, repeats = print.repeats);
+            report!(
+                messages::CONNECTION_REFUSED,
+                peer = peer,
+                reason = why,
+                repeats = print.repeats
+            );
         }
     }
 
@@ -627,7 +637,7 @@ fn session_parameters(settings: &Settings, ours: Ours) -> Result<session::Parame
 
 fn random(bytes: &mut [u8]) -> Result<(), Error> {
     getrandom::fill(bytes)
-        .map_err(|error| Error::system("asking for random bytes")(error.into()))
+        .map_err(|error| Error::system("asking for random bytes")(io::Error::other(error)))
 }
 
 /// Without keys, the process's random name orders two ends that have both dialled.

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # async fn keep(desired: tunnel64d::netlink::Desired) -> Result<(), tunnel64d::netlink::Error> {
-//! use std::time::Instant;
+//! use tunnel64d::time::Time;
 //! use tunnel64d::netlink::{Event, Netlink, Patience};
 //!
 //! let (netlink, mut watch) = Netlink::open()?;
@@ -15,10 +15,10 @@
 //! netlink.apply(&desired).await;
 //! let mut patience = Patience::default();
 //! while watch.changed(index, &desired).await == Event::Changed {
-//!     tokio::time::sleep(patience.pause(Instant::now())).await;
+//!     tokio::time::sleep(patience.pause(Time::now())).await;
 //!     let applied = netlink.apply(&desired).await;
 //!     if !applied.changes.is_empty() {
-//!         patience.restored(Instant::now());
+//!         patience.restored(Time::now());
 //!     }
 //! }
 //! # Ok(())

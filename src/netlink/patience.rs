@@ -1,6 +1,8 @@
 //! How long to wait before putting back what somebody took away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::time::Time;
 
 /// The pause after the second restoration in a row; it doubles from there.
 const FIRST: Duration = Duration::from_millis(250);
@@ -18,12 +20,12 @@ const QUARREL: u32 = 4;
 #[derive(Debug, Clone, Default)]
 pub struct Patience {
     rounds: u32,
-    last: Option<Instant>,
+    last: Option<Time>,
 }
 
 impl Patience {
     /// How long to wait before the next restoration.
-    pub fn pause(&self, now: Instant) -> Duration {
+    pub fn pause(&self, now: Time) -> Duration {
         match self.rounds_at(now) {
             0 => Duration::ZERO,
             rounds => FIRST.saturating_mul(1 << (rounds - 1).min(16)).min(LONGEST),
@@ -31,19 +33,19 @@ impl Patience {
     }
 
     /// Something had to be restored.
-    pub fn restored(&mut self, now: Instant) {
+    pub fn restored(&mut self, now: Time) {
         self.rounds = self.rounds_at(now).saturating_add(1);
         self.last = Some(now);
     }
 
     /// Whether somebody keeps taking away what we put back; worth a word to the admin.
-    pub fn is_quarrel(&self, now: Instant) -> bool {
+    pub fn is_quarrel(&self, now: Time) -> bool {
         self.rounds_at(now) >= QUARREL
     }
 
-    fn rounds_at(&self, now: Instant) -> u32 {
+    fn rounds_at(&self, now: Time) -> u32 {
         match self.last {
-            Some(last) if now.saturating_duration_since(last) < CALM => self.rounds,
+            Some(last) if now.since(last) < CALM => self.rounds,
             _ => 0,
         }
     }
@@ -55,12 +57,12 @@ mod tests {
 
     #[test]
     fn the_first_restoration_does_not_wait() {
-        assert_eq!(Patience::default().pause(Instant::now()), Duration::ZERO);
+        assert_eq!(Patience::default().pause(Time::now()), Duration::ZERO);
     }
 
     #[test]
     fn a_fight_slows_down_to_one_round_in_thirty_seconds() {
-        let mut now = Instant::now();
+        let mut now = Time::now();
         let start = now;
         let mut patience = Patience::default();
         let mut rounds = 0;
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_calm_minute_is_forgiven() {
-        let now = Instant::now();
+        let now = Time::now();
         let mut patience = Patience::default();
         for _ in 0..9 {
             patience.restored(now);

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::time::Time;
 
 /// Decides which of many like events are worth a line.
 ///
@@ -23,7 +25,7 @@ pub struct Repeats<K> {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    printed: Instant,
+    printed: Time,
     unprinted: u64,
 }
 
@@ -54,7 +56,7 @@ impl<K: Eq + Hash> Repeats<K> {
     }
 
     /// An event has happened: `Some` when it is to be printed.
-    pub fn happened(&mut self, key: K, now: Instant) -> Option<Print> {
+    pub fn happened(&mut self, key: K, now: Time) -> Option<Print> {
         let interval = self.interval;
         if let Some(entry) = self.entries.get_mut(&key) {
             if !entry.is_over(now, interval) {
@@ -81,7 +83,7 @@ impl<K: Eq + Hash> Repeats<K> {
         self.others + self.entries.values().map(|entry| entry.unprinted).sum::<u64>()
     }
 
-    fn forget_those_that_are_over(&mut self, now: Instant) {
+    fn forget_those_that_are_over(&mut self, now: Time) {
         let (interval, others) = (self.interval, &mut self.others);
         self.entries.retain(|_, entry| {
             let over = entry.is_over(now, interval);
@@ -94,8 +96,8 @@ impl<K: Eq + Hash> Repeats<K> {
 }
 
 impl Entry {
-    fn is_over(&self, now: Instant, interval: Duration) -> bool {
-        now.saturating_duration_since(self.printed) >= interval
+    fn is_over(&self, now: Time, interval: Duration) -> bool {
+        now.since(self.printed) >= interval
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_first_is_printed_and_repeats_go_with_the_next_print() {
-        let start = Instant::now();
+        let start = Time::now();
         let mut repeats = Repeats::new(MINUTE, 8);
         assert_eq!(repeats.happened("a", start), Some(Print { repeats: 0, others: 0 }));
         for second in 1..60 {
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_keys_is_counted_together() {
-        let start = Instant::now();
+        let start = Time::now();
         let mut repeats = Repeats::new(MINUTE, 2);
         let printed = (0..100).filter(|key| repeats.happened(*key, start).is_some()).count();
         assert_eq!(printed, 2);
@@ -144,11 +146,11 @@ mod tests {
             events in proptest::collection::vec((0_u8..12, 0_u64..40), 0..300),
             keys in 1_usize..6,
         ) {
-            let start = Instant::now();
+            let start = Time::now();
             let mut now = start;
             let mut repeats = Repeats::new(MINUTE, keys);
             let mut told = 0;
-            let mut lines: Vec<Instant> = Vec::new();
+            let mut lines: Vec<Time> = Vec::new();
             for (key, seconds) in &events {
                 now += Duration::from_secs(*seconds);
                 if let Some(print) = repeats.happened(*key, now) {
