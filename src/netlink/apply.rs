@@ -8,11 +8,13 @@ use super::{Change, Desired, addresses, link, routes};
 
 /// What became of an [`apply`](super::Netlink::apply).
 #[derive(Debug, Default)]
-#[must_use = "what failed is worth a line in the log, and a later try"]
+#[must_use = "what failed is worth a line in the log and a later try"]
 pub struct Applied {
     /// What differed and is now as desired; empty when everything already was.
     pub changes: Vec<Change>,
-    /// What still differs, and why.
+    /// What still differs, and why. Worth a later try even without an event: not everything that
+    /// clears an obstacle, a sysctl for one, is announced. [`Error::NoInterface`] among them means
+    /// the same as [`Event::Gone`](super::Event::Gone).
     pub failures: Vec<Error>,
 }
 

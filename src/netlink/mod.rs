@@ -11,7 +11,7 @@
 //! use tunnel64d::netlink::{Event, Netlink, Patience};
 //!
 //! let (netlink, mut watch) = Netlink::open()?;
-//! let mut index = netlink.index_of(&desired.interface).await?.expect("the TUN is open");
+//! let index = netlink.index_of(&desired.interface).await?.expect("the TUN is open");
 //! netlink.apply(&desired).await;
 //! let mut patience = Patience::default();
 //! while watch.changed(index, &desired).await == Event::Changed {
