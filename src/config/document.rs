@@ -126,17 +126,19 @@ pub fn key_name<S: AsRef<str>>(path: &[S]) -> String {
     names.join(".")
 }
 
-struct Reader<'t> {
+struct Reader {
     origin: Origin,
-    text: Option<&'t str>,
+    line_starts: Vec<usize>,
     values: Dict,
     lines: HashMap<Vec<String>, usize>,
     errors: Vec<Error>,
 }
 
-impl<'t> Reader<'t> {
-    fn new(origin: Origin, text: Option<&'t str>) -> Self {
-        Self { origin, text, values: Dict::new(), lines: HashMap::new(), errors: Vec::new() }
+impl Reader {
+    fn new(origin: Origin, text: Option<&str>) -> Self {
+        let ends = text.unwrap_or_default().match_indices('\n').map(|(end, _)| end + 1);
+        let line_starts = text.iter().map(|_| 0).chain(ends).collect();
+        Self { origin, line_starts, values: Dict::new(), lines: HashMap::new(), errors: Vec::new() }
     }
 
     fn finish(self, errors: &mut Vec<Error>) -> Layer {
@@ -291,8 +293,10 @@ impl<'t> Reader<'t> {
     }
 
     fn line(&self, span: Option<Range<usize>>) -> Option<usize> {
-        let before = self.text?.as_bytes().get(..span?.start)?;
-        Some(1 + before.iter().filter(|byte| **byte == b'\n').count())
+        let line = self
+            .line_starts
+            .partition_point(|start| span.as_ref().is_some_and(|span| *start <= span.start));
+        (line > 0).then_some(line)
     }
 
     fn error(&mut self, at: Option<usize>, path: &[String], problem: Problem) {

@@ -3,6 +3,9 @@
 //! Built-in values < vendor files < `tunnel64d.toml` < `tunnel64d.d/` < `NAME.toml` < `NAME.d/` <
 //! environment < `--set`. figment merges them and remembers which one each value came from. Lists are
 //! replaced by later layers, tables are merged key by key.
+//!
+//! figment's own providers for files and the environment are not used: one skips files that it can't
+//! read and knows no lines, the other guesses types from the look of a value.
 
 use std::ffi::OsStr;
 use std::fs;

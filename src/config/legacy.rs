@@ -240,8 +240,8 @@ name = {name}
 listen = {listen}
 connect = {connect}
 
-# The old program knew its peer by the address alone; this keeps it so. Who can
-# send from that address, or listens on the way, is in: trusted networks only.
+# The old program knew its peer by the address alone, and this keeps it so. Whoever
+# holds that address, or sits on the way, can join in: trusted networks only.
 # If the peer's connections come from another address (NAT), add that one.
 [security]
 mode = \"plaintext\"

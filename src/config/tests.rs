@@ -316,6 +316,21 @@ fn tls_is_one_error_whether_it_is_written_or_left_at_the_default() {
 }
 
 #[test]
+fn what_is_missing_is_named_beside_what_is_wrong() {
+    let errors =
+        errors_of("[link]\ndscp = 64\n[security]\nmode = \"tls\"\npeer_addresses = [\"x\"]\n");
+    assert_eq!(errors.len(), 4, "{errors:#?}");
+    assert!(errors[0].starts_with("etc/tun0.toml: link: neither"), "{errors:#?}");
+    assert!(errors[2].contains("not built yet"), "{errors:#?}");
+}
+
+#[test]
+fn what_may_be_in_a_line_that_is_wrong_is_not_called_missing() {
+    assert_eq!(errors_of("[link]\nconect = \"a\"\n[security]\nmood = \"plaintext\"\n").len(), 2);
+    assert_eq!(errors_of("[link\n").len(), 1);
+}
+
+#[test]
 fn plaintext_needs_to_know_its_peer() {
     let errors = errors_of("[link]\nlisten = \"::\"\n[security]\nmode = \"plaintext\"\n");
     assert_eq!(errors.len(), 1, "{errors:?}");
@@ -510,6 +525,51 @@ fn what_is_printed_fits_the_terminal_and_says_where_it_came_from() {
         assert!(printed.contains(&line), "{line}\n{printed}");
     }
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+}
+
+#[test]
+fn every_key_that_is_set_is_printed_and_read_back() {
+    let (_files, mut sources) = with_environment(&[]);
+    sources.set = [
+        "interface.name=t",
+        "interface.addresses=fc00::1/64",
+        "interface.mtu=9000",
+        "interface.offload=off",
+        "interface.routes.\"fc00:4::/64\"={ via = \"fc00::9\", metric = 1, table = 2, source = \"fc00::1\" }",
+        "link.listen=::",
+        "link.connect=gw",
+        "link.source=fc00::2",
+        "link.device=eth0",
+        "link.fwmark=1",
+        "link.dscp=46",
+        "link.streams=16",
+        "link.congestion=cubic",
+        "link.keepalive=1m30s",
+        "link.dead_after=24h",
+        "link.reconnect.min=10ms",
+        "link.reconnect.max=1h",
+        "link.ready=connected",
+        "security.private_key_file=/k",
+        "security.peer_public_keys=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "security.allowed_sources=::/0",
+        "queue.target=100us",
+        "queue.interval=10s",
+        "queue.limit=1GiB",
+        "queue.ecn=false",
+        "log.level=trace",
+        "log.format=json",
+        "metrics.listen=[::1]:9641",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let loaded = load(&sources).expect("valid");
+    assert_eq!(loaded.origins.len(), schema::KEYS.len());
+    for leaf in &loaded.origins {
+        assert!(leaf.value.is_some(), "{leaf:?}");
+        assert_ne!(leaf.origin, Origin::BuiltIn, "{leaf:?}");
+    }
+    let (first, again) = printed_and_loaded_again(&sources);
+    assert_eq!(first, again);
 }
 
 fn printed_and_loaded_again(sources: &Sources) -> (Settings, Settings) {

@@ -211,7 +211,8 @@ fn security(reader: &mut Reader) -> Option<Security> {
 /// The one place that knows that TLS is missing: without this function, its call and
 /// [`Problem::TlsNotBuilt`], mode "tls" is an ordinary setting.
 fn refuse_tls(reader: &mut Reader, mode: Mode) {
-    if mode == Mode::Tls && reader.complete("security") {
+    let is_written = reader.merged.origin(&["security", "mode"], None) != Origin::BuiltIn;
+    if mode == Mode::Tls && (is_written || reader.complete("security")) {
         reader.error(&["security", "mode"], Problem::TlsNotBuilt);
     }
 }
@@ -385,15 +386,17 @@ impl Reader<'_> {
         self.errors.push(Error { origin, key: document::key_name(path), problem });
     }
 
-    /// Whether all that was written about `section` could be read, so that what is missing is really missing.
+    /// Whether all that was written about `section` was understood as far as its keys go, so that what
+    /// is missing is really missing.
     fn complete(&self, section: &str) -> bool {
+        let is_below = |key: &str| key.strip_prefix(section).is_some_and(|k| k.starts_with('.'));
         !self.errors.iter().any(|error| match &error.problem {
             Problem::Unreadable(_) | Problem::NotUtf8 | Problem::Syntax(_) => true,
-            Problem::UnknownSection(_) | Problem::UnknownVariable(_) | Problem::BadArgument => true,
-            _ => {
-                error.key == section
-                    || error.key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
-            }
+            Problem::UnknownSection(_) | Problem::UnknownVariable(_) => true,
+            Problem::BadArgument => true,
+            Problem::UnknownKey(_) => is_below(&error.key),
+            Problem::NotATable { .. } => error.key == section,
+            _ => false,
         })
     }
 }
