@@ -1,148 +1,32 @@
 //! Our offload against the kernel's.
 //!
-//! Each test makes a network namespace of its own, where the kernel forwards between two TUNs:
-//!
-//! ```text
-//!   write ──► a ──► forwarding ──► b ──► read
-//!             10.64.1.1/24         10.64.2.1/24
-//!             fd64:1::1/64         fd64:2::1/64
-//! ```
-//!
-//! With b's offload off, the kernel must cut what is written into a, and its segments are compared
-//! with ours byte for byte. With b's offload on, super-packets cross whole. Needs root.
+//! The kernel forwards what is written into one TUN to another, whose segments are read:
+//! `forwarding` has the picture. With offload off at the far one the kernel must cut super-packets,
+//! and its segments are compared with ours byte for byte; with offload on they cross whole.
 
 #![allow(clippy::unwrap_used)]
 
+mod forwarding;
 #[allow(dead_code)]
 #[path = "../src/packet/samples.rs"]
 mod samples;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use forwarding::{ALL_OFFLOADS, Path, in_namespace};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use samples::{
     ACK, CWR, ECE, FIN, PSH, Sample, fix_ipv4_checksum, naive_complete, summing_to_zero,
     train_summing_to_zero,
 };
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::process::Command;
+use std::io::ErrorKind;
 use tunnel64d::packet::headers::Headers;
 use tunnel64d::packet::offload::{Accepts, Offload};
-use tunnel64d::sys::tun;
 use tunnel64d::tun::sanitise::{Refusal, Sanitiser};
 use tunnel64d::tun::segment::segment;
-use tunnel64d::tun::vnet::{GSO_ECN, HEADER_LEN, VnetHeader, offload_of};
-use zerocopy::{FromBytes, IntoBytes};
-
-const ALL_OFFLOADS: u32 = tun::TUN_F_CSUM
-    | tun::TUN_F_TSO4
-    | tun::TUN_F_TSO6
-    | tun::TUN_F_TSO_ECN
-    | tun::TUN_F_USO4
-    | tun::TUN_F_USO6;
+use tunnel64d::tun::vnet::{GSO_ECN, VnetHeader, offload_of};
 
 const MTU: u16 = 1500;
 const SANITISER: Sanitiser = Sanitiser { mtu: MTU, accepts: Accepts::ALL };
-
-/// The two ends of the forwarding kernel.
-struct Path {
-    a: File,
-    b: File,
-}
-
-/// Runs `test` in a network namespace of its own, with b's offload mask as given.
-fn in_namespace(offload: u32, test: impl FnOnce(&mut Path) + Send + 'static) {
-    in_namespace_with(offload, MTU, test);
-}
-
-fn in_namespace_with(offload: u32, mtu: u16, test: impl FnOnce(&mut Path) + Send + 'static) {
-    let run = move || {
-        unshare(CloneFlags::CLONE_NEWNET)
-            .expect("this test makes a network namespace, which needs root (CAP_SYS_ADMIN)");
-        test(&mut Path::open(offload, mtu));
-    };
-    // A namespace belongs to its thread, and is gone with it.
-    if let Err(panic) = std::thread::spawn(run).join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-impl Path {
-    fn open(offload: u32, mtu: u16) -> Path {
-        let queue = |name, mask| {
-            let queue = tun::open_queue(name, true).expect("a TUN interface (needs CAP_NET_ADMIN)");
-            tun::set_vnet_header_size(queue.as_fd(), 10).unwrap();
-            tun::set_offload(queue.as_fd(), mask).expect("TUN offload with USO (Linux 6.2)");
-            File::from(queue)
-        };
-        // Router solicitations and the like would get between the segments.
-        sysctl("net/ipv6/conf/default/addr_gen_mode", "1");
-        sysctl("net/ipv4/ip_forward", "1");
-        sysctl("net/ipv6/conf/all/forwarding", "1");
-        let path = Path { a: queue("a", ALL_OFFLOADS), b: queue("b", offload) };
-        for (name, subnet) in [("a", 1), ("b", 2)] {
-            ip(&format!("address add 10.64.{subnet}.1/24 dev {name}"));
-            ip(&format!("address add fd64:{subnet}::1/64 dev {name} nodad"));
-            // The ring must hold all segments of the largest super-packet.
-            ip(&format!("link set dev {name} mtu {mtu} txqueuelen 10000 up"));
-        }
-        path
-    }
-
-    /// Writes a packet into a as the daemon would.
-    fn write(&mut self, vnet: &VnetHeader, packet: &[u8]) -> std::io::Result<usize> {
-        self.a.write(&[vnet.as_bytes(), packet].concat())
-    }
-
-    /// The test flow's packets that came out of b, until there are `count`.
-    fn read(&mut self, count: usize) -> Vec<(VnetHeader, Vec<u8>)> {
-        let mut packets = Vec::new();
-        while packets.len() < count && self.b_is_readable(2000) {
-            self.drain(&mut packets);
-        }
-        self.drain(&mut packets);
-        packets
-    }
-
-    fn drain(&mut self, packets: &mut Vec<(VnetHeader, Vec<u8>)>) {
-        let mut buffer = vec![0; HEADER_LEN + 40 + 65_535 + 1];
-        loop {
-            match self.b.read(&mut buffer) {
-                Ok(length) => {
-                    assert!(length < buffer.len(), "a packet was cut");
-                    let (vnet, packet) = VnetHeader::read_from_prefix(&buffer[..length]).unwrap();
-                    if is_ours(packet) {
-                        packets.push((vnet, packet.to_vec()));
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => panic!("reading from b: {error}"),
-            }
-        }
-    }
-
-    fn b_is_readable(&self, milliseconds: u16) -> bool {
-        let mut wanted = [PollFd::new(self.b.as_fd(), PollFlags::POLLIN)];
-        poll(&mut wanted, PollTimeout::from(milliseconds)).unwrap() > 0
-    }
-}
-
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("the ip command");
-    assert!(output.status.success(), "ip {arguments}: {output:?}");
-}
-
-fn sysctl(name: &str, value: &str) {
-    std::fs::write(format!("/proc/sys/{name}"), value).unwrap_or_else(|e| panic!("{name}: {e}"));
-}
-
-fn is_ours(packet: &[u8]) -> bool {
-    let destination = if packet[0] >> 4 == 6 { &packet[24..28] } else { &packet[16..20] };
-    destination == [10, 64, 2, 2] || destination == [0xfd, 0x64, 0, 2]
-}
 
 /// What forwarding does to a packet.
 fn forwarded(mut packet: Vec<u8>) -> Vec<u8> {
@@ -186,23 +70,28 @@ fn assert_packet_has_same_segments(
     let sanitised =
         SANITISER.rebuild(&mut packet, offload).unwrap_or_else(|e| panic!("{context}: {e}"));
     path.write(&sanitised.vnet, &packet).unwrap_or_else(|e| panic!("{context}: {e}"));
+    assert_arrives(path, &ours, &context);
+    ours
+}
+
+/// What comes out of the kernel is `ours`, forwarded.
+fn assert_arrives(path: &mut Path, ours: &[Vec<u8>], context: &str) {
     let kernels = path.read(ours.len());
     assert_eq!(kernels.len(), ours.len(), "{context}");
-    for (index, ((vnet, kernels), ours)) in kernels.into_iter().zip(&ours).enumerate() {
+    for (index, ((vnet, kernels), ours)) in kernels.into_iter().zip(ours).enumerate() {
         assert_eq!((vnet.flags, vnet.gso_type), (0, 0), "{context}: segment {index}");
         // Headers first: a difference in 1500 bytes is hard to read.
         let (kernel_head, ours) = (&kernels[..60.min(kernels.len())], forwarded(ours.clone()));
         assert_eq!(kernel_head, &ours[..60.min(ours.len())], "{context}: segment {index}");
         assert!(kernels == ours, "{context}: payload of segment {index}");
     }
-    ours
 }
 
 const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
 
 #[test]
 fn tcp_segments_are_the_kernels() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         for base in [Sample::TCP4, Sample::TCP6] {
             let room = usize::from(MTU) - base.headers() - TIMESTAMPS.len();
             let full = u16::try_from(room).unwrap();
@@ -222,7 +111,7 @@ fn tcp_segments_are_the_kernels() {
 
 #[test]
 fn the_longest_super_packet_that_ipv6_can_tell_is_cut_as_the_kernel_does() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         let payload = 65_535 - 20;
         assert_same_segments(path, &Sample { payload, ..Sample::TCP6 }, 1440);
     });
@@ -230,7 +119,7 @@ fn the_longest_super_packet_that_ipv6_can_tell_is_cut_as_the_kernel_does() {
 
 #[test]
 fn udp_datagrams_are_the_kernels() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         for base in [Sample::UDP4, Sample::UDP6] {
             let most = u16::try_from(usize::from(MTU) - base.headers()).unwrap();
             for (payload, gso_size) in [
@@ -249,7 +138,7 @@ fn udp_datagrams_are_the_kernels() {
 
 #[test]
 fn ipv4_options_and_identification_are_the_kernels() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         for base in [Sample::TCP4, Sample::UDP4] {
             for (dont_fragment, id) in [(true, 0), (false, 0), (true, 0xffff), (false, 0xfffe)] {
                 for options in [0, 4, 40] {
@@ -262,9 +151,30 @@ fn ipv4_options_and_identification_are_the_kernels() {
     });
 }
 
+/// The sanitiser never lets such a packet through, but our own kernel may hand us one.
+#[test]
+fn super_packets_behind_extension_headers_are_cut_as_the_kernel_does() {
+    in_namespace(0, MTU, |path| {
+        let offload = Offload { gso_size: 1000, checksum_incomplete: true };
+        for sample in [Sample::TCP6, Sample::UDP6] {
+            let plain = sample.build();
+            let options = [plain[6], 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let mut packet = [&plain[..40], &options, &plain[40..]].concat();
+            let length = u16::try_from(packet.len() - 40).unwrap();
+            packet[4..6].copy_from_slice(&length.to_be_bytes());
+            packet[6] = 60;
+            let mut vnet = SANITISER.rebuild(&mut plain.clone(), offload).unwrap().vnet;
+            vnet.hdr_len += 16;
+            vnet.csum_start += 16;
+            path.write(&vnet, &packet).unwrap();
+            assert_arrives(path, &our_segments(packet, offload), &format!("{sample:?}"));
+        }
+    });
+}
+
 #[test]
 fn single_packets_with_an_incomplete_checksum_are_finished_as_the_kernel_does() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         for base in Sample::ALL {
             for (payload, gso_size) in [(0, 0), (1, 0), (99, 0), (1400, 0), (1400, 1400), (5, 9)] {
                 assert_same_segments(path, &Sample { payload, ..base.clone() }, gso_size);
@@ -275,7 +185,7 @@ fn single_packets_with_an_incomplete_checksum_are_finished_as_the_kernel_does() 
 
 #[test]
 fn a_checksum_of_zero_is_written_as_the_kernel_writes_it() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         for base in Sample::ALL {
             let sample = Sample { payload: 1000, ..base };
             let field = sample.headers() - if sample.udp { 2 } else { 4 };
@@ -326,7 +236,7 @@ fn any_sample() -> impl Strategy<Value = (Sample, u16)> {
 
 #[test]
 fn segments_of_any_shape_are_the_kernels() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         let path = std::cell::RefCell::new(path);
         let config = Config { cases: 1500, failure_persistence: None, ..Config::default() };
         TestRunner::new(config)
@@ -340,7 +250,7 @@ fn segments_of_any_shape_are_the_kernels() {
 
 #[test]
 fn super_packets_cross_the_kernel_whole_and_are_understood_at_the_other_side() {
-    in_namespace(ALL_OFFLOADS, |path| {
+    in_namespace(ALL_OFFLOADS, MTU, |path| {
         for base in Sample::ALL {
             for (flags, gso_size) in [(ACK, 1400), (ACK | CWR | PSH, 1400), (ACK, 0)] {
                 let payload = if gso_size == 0 { 1000 } else { 32_100 };
@@ -364,7 +274,7 @@ fn super_packets_cross_the_kernel_whole_and_are_understood_at_the_other_side() {
 #[test]
 fn finished_packets_of_any_kind_and_length_pass_unchanged() {
     let mtu = u16::MAX;
-    in_namespace_with(0, mtu, move |path| {
+    in_namespace(0, mtu, move |path| {
         let sanitiser = Sanitiser { mtu, accepts: Accepts::NONE };
         let mut packets = Vec::new();
         for base in Sample::ALL {
@@ -465,7 +375,7 @@ fn hostile() -> impl Strategy<Value = (Vec<u8>, Offload)> {
 
 #[test]
 fn the_kernel_takes_whatever_the_sanitiser_lets_through() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         let path = std::cell::RefCell::new(path);
         let passed = std::cell::Cell::new(0);
         let refused = std::cell::RefCell::new(std::collections::HashSet::<Refusal>::new());
@@ -498,7 +408,7 @@ fn the_kernel_takes_whatever_the_sanitiser_lets_through() {
 /// Why the sanitiser is as strict as it is: what the kernel does with headers that it didn't build.
 #[test]
 fn the_kernel_refuses_headers_that_do_not_fit() {
-    in_namespace(0, |path| {
+    in_namespace(0, MTU, |path| {
         let offload = Offload { gso_size: 400, checksum_incomplete: true };
         let mut refused = |sample: &Sample, spoil: &dyn Fn(&mut VnetHeader)| {
             let mut packet = sample.build();
