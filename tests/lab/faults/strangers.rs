@@ -12,6 +12,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use super::FAR;
 use crate::harness::{Daemon, Lab, VM1, VM1_6, VM2, VM3, VM3_6, eventually};
 use crate::traffic::Steady;
@@ -46,6 +48,7 @@ fn half_a_greeting_is_logged_once_and_closed() {
     // What VM1's daemon itself says first is a greeting by definition.
     let lab = Lab::raise_after_failure();
     let listener = lab.inside(VM3, || TcpListener::bind("172.16.2.163:4641")).unwrap();
+    SockRef::from(&listener).set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let vm1 = lab.start(VM1, "link.reconnect = { min = \"200ms\", max = \"1s\" }");
     let (mut dialled, _) = listener.accept().unwrap();
     dialled.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
