@@ -18,4 +18,5 @@ mod faults;
 mod formats;
 mod harness;
 mod rows;
+mod tool;
 mod traffic;
