@@ -275,7 +275,14 @@ impl Tunnel {
 
     fn dial_what_is_due(&mut self) {
         for action in self.session.poll(Time::now()) {
-            let Action::Dial(dial) = action else { continue };
+            let dial = match action {
+                Action::Dial(dial) => dial,
+                Action::Down => {
+                    self.session_down("the last stream could not be replaced");
+                    continue;
+                }
+                Action::Up(_) | Action::Close(..) => continue,
+            };
             let hello = self.ours.hello(dial.session, dial.stream);
             let dialler = Dialler {
                 endpoints: self.settings.link.connect.clone(),

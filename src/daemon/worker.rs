@@ -359,7 +359,15 @@ impl Turn<'_> {
             self.deliver(now, &mut moved)?;
         }
         let Connection { stream, peer, liveness, next_check, .. } = &mut *self.connection;
-        if self.outbound.send(stream, peer)? && liveness.sent(now) {
+        // On a stalled stream packets wait in the queue: another stream may take its place, and
+        // what the kernel holds for this one would be lost with it.
+        let sent = if liveness.is_stalled() {
+            self.outbound.flush(stream)?;
+            false
+        } else {
+            self.outbound.send(stream, peer)?
+        };
+        if sent && liveness.sent(now) {
             *next_check = now;
         }
         self.check(now)?;
@@ -398,7 +406,7 @@ impl Turn<'_> {
                 }
                 Verdict::Ping => {
                     stream.push_control(Kind::Ping, &id.to_be_bytes());
-                    stream.flush(&mut Pool::default())?;
+                    self.outbound.flush(stream)?;
                 }
                 Verdict::Stalled => {
                     let _ = self.events.send(Event::Stalled(*id));

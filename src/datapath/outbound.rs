@@ -117,6 +117,14 @@ impl Outbound {
         }
     }
 
+    /// Step 8 alone, for what has been handed over before.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+        stream.flush(&mut self.pool)
+    }
+
     /// Steps 5 to 7.
     fn hand_over(&mut self, packet: Queued, stream: &mut Stream, peer: &PeerLimits) {
         let Queued { mut buffer, offload } = packet;
