@@ -1,6 +1,7 @@
 //! The settings, cut into what each room needs to know.
 
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use crate::config::{Congestion, Mode, Offload, Settings, Streams};
 use crate::netlink;
@@ -22,7 +23,8 @@ pub fn tcp(settings: &Settings) -> tcp::Options {
             Congestion::Default => tcp::Congestion::Default,
             Congestion::Named(name) => tcp::Congestion::Named(name.clone()),
         },
-        unacknowledged_limit: link.dead_after,
+        // Later than our own verdict, which has the better words.
+        unacknowledged_limit: link.dead_after + Duration::from_secs(5),
     }
 }
 
