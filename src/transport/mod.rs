@@ -5,8 +5,10 @@
 //! two ends is its layer: plaintext for now; TLS takes the same place.
 
 mod incoming;
+pub mod keys;
 mod outgoing;
 pub mod tcp;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
