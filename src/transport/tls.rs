@@ -32,6 +32,7 @@ use rustls::{
 };
 
 use super::keys::{PrivateKey, PublicKey};
+use super::window::Window;
 
 /// What the application protocol is called (RFC 7301).
 const ALPN: &[u8] = b"tunnel64/1";
@@ -179,58 +180,62 @@ impl Session {
         &mut self,
         input: &mut [u8],
         mut plain: impl FnMut(&[u8]),
-        answer: &mut Vec<u8>,
+        answer: &mut Window,
     ) -> Result<Opened, Error> {
         let mut opened = Opened::default();
         loop {
-            let rest = &mut input[opened.consumed..];
-            let step = match &mut self.side {
-                Side::Client(connection) => {
-                    step(connection.process_tls_records(rest), &mut plain, answer)
-                }
-                Side::Server(connection) => {
-                    step(connection.process_tls_records(rest), &mut plain, answer)
-                }
-            };
-            match step {
-                Ok(Step { discard, next }) => {
-                    opened.consumed += discard;
-                    match next {
-                        Next::Again => {}
-                        Next::Blocked => return Ok(opened),
-                        Next::Ready => return Ok(Opened { ready: true, ..opened }),
-                        Next::Closed => return Ok(Opened { closed: true, ..opened }),
-                    }
-                }
+            let (discard, next) = self.step(&mut input[opened.consumed..], &mut plain, answer);
+            opened.consumed += discard;
+            match next {
+                Ok(Next::Again) => {}
+                Ok(Next::Blocked) => return Ok(opened),
+                Ok(Next::Ready) => return Ok(Opened { ready: true, ..opened }),
+                Ok(Next::Closed) => return Ok(Opened { closed: true, ..opened }),
                 Err(error) => {
-                    self.alert(answer);
+                    // What is left to do is to tell the peer.
+                    let rest = &mut input[opened.consumed..];
+                    while self.has_something_to_say() {
+                        let _ = self.step(rest, &mut |_: &[u8]| {}, answer);
+                    }
                     return Err(self.explain(error));
                 }
             }
         }
     }
 
-    /// Seals `plain` into records at the front of `room` and gives their length. `room` must be
-    /// [`sealed_len`] long. Before the handshake is complete nothing can be sealed.
+    fn step(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut impl FnMut(&[u8]),
+        answer: &mut Window,
+    ) -> (usize, Result<Next, rustls::Error>) {
+        match &mut self.side {
+            Side::Client(side) => step(side.process_tls_records(input), plain, answer),
+            Side::Server(side) => step(side.process_tls_records(input), plain, answer),
+        }
+    }
+
+    fn has_something_to_say(&self) -> bool {
+        match &self.side {
+            Side::Client(side) => side.wants_write(),
+            Side::Server(side) => side.wants_write(),
+        }
+    }
+
+    /// Seals `plain` into records at the front of `room`, which must be [`sealed_len`] long, and
+    /// gives their length. `input` is what [`Self::open`] has left, and was called for just
+    /// before: rustls remembers where in it an incomplete message lies.
     pub(super) fn seal(
         &mut self,
         plain: &[u8],
         room: &mut [u8],
-        answer: &mut Vec<u8>,
+        input: &mut [u8],
     ) -> Result<usize, Error> {
-        loop {
-            let sealed = match &mut self.side {
-                Side::Client(connection) => {
-                    seal(connection.process_tls_records(&mut []), plain, room, answer)
-                }
-                Side::Server(connection) => {
-                    seal(connection.process_tls_records(&mut []), plain, room, answer)
-                }
-            };
-            if let Some(length) = sealed.map_err(|error| self.explain(error))? {
-                return Ok(length);
-            }
-        }
+        let sealed = match &mut self.side {
+            Side::Client(side) => seal(side.process_tls_records(input), plain, room),
+            Side::Server(side) => seal(side.process_tls_records(input), plain, room),
+        };
+        sealed.map_err(|error| self.explain(error))
     }
 
     /// The key that the peer has proved to hold, once the handshake is complete.
@@ -248,24 +253,6 @@ impl Session {
         }
         let shown = shown.and_then(<[_]>::first).ok_or(Error::KeyKind)?;
         PublicKey::from_spki(shown).ok_or(Error::KeyKind)
-    }
-
-    /// The alert that tells the peer of an error, if there is one to be told.
-    fn alert(&mut self, answer: &mut Vec<u8>) {
-        let nothing = &mut |_: &[u8]| {};
-        loop {
-            let step = match &mut self.side {
-                Side::Client(connection) => {
-                    step(connection.process_tls_records(&mut []), nothing, answer)
-                }
-                Side::Server(connection) => {
-                    step(connection.process_tls_records(&mut []), nothing, answer)
-                }
-            };
-            if !matches!(step, Ok(Step { next: Next::Again, .. })) {
-                return;
-            }
-        }
     }
 
     fn explain(&self, error: rustls::Error) -> Error {
@@ -297,11 +284,6 @@ pub(super) const fn sealed_len(plain: usize) -> usize {
     plain + plain.div_ceil(RECORD) * OVERHEAD
 }
 
-struct Step {
-    discard: usize,
-    next: Next,
-}
-
 enum Next {
     Again,
     Blocked,
@@ -309,76 +291,63 @@ enum Next {
     Closed,
 }
 
+/// Does what one state asks for. Gives the bytes of input that are done with, and what comes next.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     plain: &mut impl FnMut(&[u8]),
-    answer: &mut Vec<u8>,
-) -> Result<Step, rustls::Error> {
+    answer: &mut Window,
+) -> (usize, Result<Next, rustls::Error>) {
     let UnbufferedStatus { mut discard, state } = status;
-    let next = match state? {
-        ConnectionState::ReadTraffic(mut traffic) => {
-            while let Some(record) = traffic.next_record() {
-                let record = record?;
-                discard += record.discard;
-                plain(record.payload);
+    let next = state.and_then(|state| {
+        match state {
+            ConnectionState::ReadTraffic(mut traffic) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record?;
+                    discard += record.discard;
+                    plain(record.payload);
+                }
             }
-            Next::Again
+            ConnectionState::EncodeTlsData(mut data) => {
+                encode(|room| data.encode(room), answer)?;
+            }
+            ConnectionState::TransmitTlsData(data) => data.done(),
+            ConnectionState::WriteTraffic(_) => return Ok(Next::Ready),
+            ConnectionState::BlockedHandshake => return Ok(Next::Blocked),
+            ConnectionState::PeerClosed | ConnectionState::Closed => return Ok(Next::Closed),
+            // Early data, which is not offered, and what a later rustls may add.
+            _ => return Err(rustls::Error::General("unexpected TLS state".into())),
         }
-        ConnectionState::EncodeTlsData(mut data) => {
-            encode(|room| data.encode(room), answer)?;
-            Next::Again
-        }
-        ConnectionState::TransmitTlsData(data) => {
-            data.done();
-            Next::Again
-        }
-        ConnectionState::WriteTraffic(_) => Next::Ready,
-        ConnectionState::BlockedHandshake => Next::Blocked,
-        ConnectionState::PeerClosed | ConnectionState::Closed => Next::Closed,
-        // Early data, which is not offered, and what a later rustls may add.
-        _ => return Err(rustls::Error::General("unexpected TLS state".into())),
-    };
-    Ok(Step { discard, next })
+        Ok(Next::Again)
+    });
+    (discard, next)
 }
 
 fn seal<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     plain: &[u8],
     room: &mut [u8],
-    answer: &mut Vec<u8>,
-) -> Result<Option<usize>, rustls::Error> {
-    match status.state? {
-        ConnectionState::WriteTraffic(mut traffic) => match traffic.encrypt(plain, room) {
-            Ok(length) => Ok(Some(length)),
-            Err(EncryptError::EncryptExhausted) => Err(rustls::Error::EncryptError),
-            Err(error) => Err(rustls::Error::General(error.to_string())),
-        },
-        ConnectionState::EncodeTlsData(mut data) => {
-            encode(|room| data.encode(room), answer)?;
-            Ok(None)
-        }
-        ConnectionState::TransmitTlsData(data) => {
-            data.done();
-            Ok(None)
-        }
-        _ => Err(rustls::Error::HandshakeNotComplete),
-    }
+) -> Result<usize, rustls::Error> {
+    let ConnectionState::WriteTraffic(mut traffic) = status.state? else {
+        return Err(rustls::Error::HandshakeNotComplete);
+    };
+    traffic.encrypt(plain, room).map_err(|error| match error {
+        EncryptError::EncryptExhausted => rustls::Error::EncryptError,
+        other => rustls::Error::General(other.to_string()),
+    })
 }
 
 fn encode(
     mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-    answer: &mut Vec<u8>,
+    answer: &mut Window,
 ) -> Result<(), rustls::Error> {
-    let start = answer.len();
-    let mut room = RECORD;
+    let mut at_least = RECORD;
     loop {
-        answer.resize(start + room, 0);
-        match encode(&mut answer[start..]) {
+        match encode(answer.room(at_least)) {
             Ok(length) => {
-                answer.truncate(start + length);
+                answer.added(length);
                 return Ok(());
             }
-            Err(EncodeError::InsufficientSize(needed)) => room = needed.required_size,
+            Err(EncodeError::InsufficientSize(needed)) => at_least = needed.required_size,
             Err(error) => return Err(rustls::Error::General(error.to_string())),
         }
     }
@@ -521,24 +490,25 @@ mod tests {
 
     /// Carries bytes between the ends until both are ready, or one refuses.
     fn handshake(ends: &mut Ends) -> (Result<(), Error>, Result<(), Error>) {
-        let (mut to_listener, mut to_dialler) = (Vec::new(), Vec::new());
-        let mut results = [Ok(false), Ok(false)];
+        fn turn(
+            session: &mut Session,
+            input: &mut Window,
+            output: &mut Window,
+        ) -> Result<bool, Error> {
+            let opened = session.open(input.filled_mut(), |_| {}, output)?;
+            input.take(opened.consumed);
+            Ok(opened.ready)
+        }
+        let (mut to_listener, mut to_dialler) = (Window::default(), Window::default());
+        let (mut dialler, mut listener) = (Ok(false), Ok(false));
         for _ in 0..6 {
-            let pairs = [
-                (&mut ends.dialler, &mut to_dialler, &mut to_listener, 0),
-                (&mut ends.listener, &mut to_listener, &mut to_dialler, 1),
-            ];
-            for (session, input, output, index) in pairs {
-                if results[index].is_ok() {
-                    let opened = session.open(input, |_| {}, output);
-                    if let Ok(opened) = &opened {
-                        input.drain(..opened.consumed);
-                    }
-                    results[index] = opened.map(|opened| opened.ready);
-                }
+            if dialler.is_ok() {
+                dialler = turn(&mut ends.dialler, &mut to_dialler, &mut to_listener);
+            }
+            if listener.is_ok() {
+                listener = turn(&mut ends.listener, &mut to_listener, &mut to_dialler);
             }
         }
-        let [dialler, listener] = results;
         (dialler.map(|ready| assert!(ready)), listener.map(|ready| assert!(ready)))
     }
 
@@ -580,7 +550,7 @@ mod tests {
     fn plaintext_is_told_apart_from_tls() {
         let mut ends = ends(|key| key, |key| key);
         let mut hello = *b"\x01\0\0\0\0\0\0\x3ctunnel64";
-        let error = ends.listener.open(&mut hello, |_| {}, &mut Vec::new()).unwrap_err();
+        let error = ends.listener.open(&mut hello, |_| {}, &mut Window::default()).unwrap_err();
         assert_eq!(error, Error::NotTls);
     }
 
@@ -591,17 +561,17 @@ mod tests {
         for length in [1, 100, RECORD - 1, RECORD, RECORD + 1, 65_583] {
             let plain: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
             let mut sealed = vec![0; sealed_len(length)];
-            let count = ends.dialler.seal(&plain, &mut sealed, &mut Vec::new()).unwrap();
+            let count = ends.dialler.seal(&plain, &mut sealed, &mut []).unwrap();
             assert_eq!(count, sealed.len());
             let mut seen = Vec::new();
             let take = |part: &[u8]| seen.extend_from_slice(part);
-            let opened = ends.listener.open(&mut sealed, take, &mut Vec::new()).unwrap();
+            let opened = ends.listener.open(&mut sealed, take, &mut Window::default()).unwrap();
             assert_eq!((opened.consumed, seen), (count, plain));
         }
         let mut sealed = vec![0; sealed_len(40)];
-        ends.dialler.seal(&[7; 40], &mut sealed, &mut Vec::new()).unwrap();
+        ends.dialler.seal(&[7; 40], &mut sealed, &mut []).unwrap();
         sealed[20] ^= 1;
-        assert!(ends.listener.open(&mut sealed, |_| {}, &mut Vec::new()).is_err());
+        assert!(ends.listener.open(&mut sealed, |_| {}, &mut Window::default()).is_err());
     }
 
     #[test]
@@ -612,14 +582,14 @@ mod tests {
         let UnbufferedStatus { state, .. } = client.process_tls_records(&mut []);
         let Ok(ConnectionState::WriteTraffic(traffic)) = state else { panic!() };
         traffic.refresh_traffic_keys().unwrap();
-        let (mut sealed, mut wire) = (vec![0; sealed_len(9)], Vec::new());
-        let count = ends.dialler.seal(b"new keys!", &mut sealed, &mut wire).unwrap();
-        assert!(!wire.is_empty(), "a key update goes out first");
-        wire.extend_from_slice(&sealed[..count]);
+        let (mut sealed, mut wire) = (vec![0; sealed_len(9)], Window::default());
+        ends.dialler.open(&mut [], |_| {}, &mut wire).unwrap();
+        assert!(wire.len() > 0, "a key update goes out first");
+        let count = ends.dialler.seal(b"new keys!", &mut sealed, &mut []).unwrap();
+        wire.extend(&sealed[..count]);
         let mut seen = Vec::new();
-        ends.listener
-            .open(&mut wire, |part| seen.extend_from_slice(part), &mut Vec::new())
-            .unwrap();
+        let take = |part: &[u8]| seen.extend_from_slice(part);
+        ends.listener.open(wire.filled_mut(), take, &mut Window::default()).unwrap();
         assert_eq!(seen, b"new keys!");
     }
 }
