@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Once;
@@ -138,7 +140,17 @@ impl Lab {
         let dir = self.file(host);
         fs::create_dir_all(dir.join("tun0.d")).expect("a configuration directory");
         fs::create_dir_all(dir.join("run")).expect("a runtime directory");
+        let config = config.replace("@DIR@", dir.to_str().expect("a plain path"));
         fs::write(dir.join("tun0.toml"), config).expect("a configuration");
+        // The keys are everybody's: they protect nothing but a lab.
+        let key = fs::read(here().join(format!("config/{host}.key"))).expect("a sample key");
+        let private = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(dir.join("tun0.key"));
+        private.and_then(|mut file| file.write_all(&key)).expect("a key file");
         fs::write(dir.join("tun0.d/test.toml"), drop_in).expect("a drop-in");
         Daemon { process: self.launch(&dir, host), host, dir }
     }
