@@ -8,7 +8,9 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::{Congestion, Mode, Offload, Settings, Streams};
+use crate::datapath::outbound::QueueParameters;
 use crate::netlink;
+use crate::queue::codel;
 use crate::transport::keys::{self, PrivateKey};
 use crate::transport::{Protection, tcp, tls};
 
@@ -103,4 +105,14 @@ pub fn peers(settings: &Settings) -> Vec<IpNet> {
         return vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     }
     named
+}
+
+/// What may wait in the queue of one of so many streams, and for how long.
+pub fn queue(settings: &Settings, streams: usize) -> QueueParameters {
+    let queue = &settings.queue;
+    QueueParameters {
+        codel: codel::Parameters { target: queue.target, interval: queue.interval },
+        limit: queue.limit / streams.max(1),
+        mark: queue.ecn,
+    }
 }

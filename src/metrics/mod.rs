@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum Drop {
     /// The queue towards the peer was full.
     QueueFull,
+    /// Its flow waited too long in the queue (CoDel).
+    Congestion,
+    /// It waited while there was no session for too long.
+    NoSession,
     /// It was longer than the peer takes.
     TooLong,
     /// What the kernel handed us is no packet we understand.
@@ -22,8 +26,10 @@ pub enum Drop {
 
 impl Drop {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueFull,
+        Self::Congestion,
+        Self::NoSession,
         Self::TooLong,
         Self::MalformedFromKernel,
         Self::RefusedFromPeer,
@@ -35,6 +41,8 @@ impl Drop {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
+            Self::Congestion => "congestion",
+            Self::NoSession => "no_session",
             Self::TooLong => "too_long",
             Self::MalformedFromKernel => "malformed_from_kernel",
             Self::RefusedFromPeer => "refused_from_peer",
