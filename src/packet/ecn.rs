@@ -50,7 +50,7 @@ fn mark_v6(packet: &mut [u8]) -> bool {
 mod tests {
     use super::*;
     use crate::packet::headers::{Ecn, Headers};
-    use crate::packet::samples::{Sample, checksums_hold};
+    use crate::packet::samples::Sample;
 
     fn with_ecn(sample: Sample, bits: u8) -> Vec<u8> {
         let mut packet = sample.build();
@@ -72,7 +72,9 @@ mod tests {
                 let mut packet = with_ecn(sample.clone(), bits);
                 assert!(mark(&mut packet));
                 assert_eq!(Headers::parse(&packet).unwrap().ecn, Ecn::Congestion);
-                assert!(checksums_hold(&packet));
+                if packet[0] >> 4 == 4 {
+                    assert_eq!(Sum::ZERO.bytes(&packet[..20]).fold(), 0xffff);
+                }
             }
         }
     }
