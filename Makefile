@@ -7,12 +7,12 @@ CARGO := cargo
 TOOLCHAIN := cargo:cargo-web rustc:rustc-web cc:gcc cc:libc6-dev
 LINTERS := cargo-fmt:rustfmt-web cargo-clippy:rust-web-clippy shellcheck:shellcheck
 LAB := ip:iproute2 ss:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:tcpdump \
-	nc:netcat-openbsd iperf3:iperf3 inetd:openbsd-inetd nft:nftables sysctl:procps flock:util-linux
+	nc:netcat-openbsd iperf3:iperf3 inetd:openbsd-inetd nft:nftables sysctl:procps flock:util-linux ethtool:ethtool
 
 SCRIPTS := tests/need tests/lab/lab tests/lab/demo .ci/run
 
 # Everything but the lab: no root, no namespaces.
-SINGLE_HOST := --lib --bins $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test quick lint deps clean
@@ -38,7 +38,7 @@ demo:
 # Labs run two at a time: each keeps several processes busy, and some tests wait for two seconds.
 test: lint
 	@tests/need $(TOOLCHAIN) $(LAB)
-	$(CARGO) build --locked
+	$(CARGO) build --locked --bins --examples
 	TUNNEL64D_BIN=target/debug/tunnel64d tests/lab/demo
 	$(CARGO) test --locked $(SINGLE_HOST)
 	$(CARGO) test --locked --doc

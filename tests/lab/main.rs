@@ -17,5 +17,6 @@
 mod faults;
 mod formats;
 mod harness;
+mod line;
 mod rows;
 mod traffic;
