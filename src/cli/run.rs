@@ -26,7 +26,13 @@ fn carry(settings: &Settings) -> Exit {
         Ok(()) => Exit::Fine,
         Err(error) => {
             complain(&format!("{}: {error}", settings.name));
-            if error.is_permission() { Exit::Permission } else { Exit::Failed }
+            if error.is_configuration() {
+                Exit::Configuration
+            } else if error.is_permission() {
+                Exit::Permission
+            } else {
+                Exit::Failed
+            }
         }
     }
 }

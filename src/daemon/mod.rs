@@ -19,6 +19,8 @@ use crate::netlink;
 use crate::report;
 use crate::service::messages;
 use crate::service::notify::Notifier;
+use crate::transport::keys::{self, PublicKey};
+use crate::transport::tls;
 use crate::tun::device::OpenError;
 
 use tunnel::Tunnel;
@@ -35,6 +37,21 @@ pub enum Error {
     /// The kernel doesn't let us configure interfaces.
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
+    /// No private key is configured.
+    #[error(
+        "no private key: make one with `tunnel64d genkey`, and name its file in \
+         security.private_key_file or give it as the credential tunnel64d.key"
+    )]
+    NoKey,
+    /// The private key can't be read, or is none.
+    #[error(transparent)]
+    KeyFile(#[from] keys::FileError),
+    /// The peer is to show the key that we show.
+    #[error("security.peer_public_keys holds our own key {0}: it takes the other end's")]
+    OwnKey(PublicKey),
+    /// The key is one that TLS can't use.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The kernel refused something that every program needs.
     #[error("{what}: {source}")]
     System {
@@ -49,6 +66,11 @@ impl Error {
     /// Whether more privileges would help.
     pub fn is_permission(&self) -> bool {
         matches!(self, Self::Interface(OpenError::NotAllowed(_)))
+    }
+
+    /// Whether the configuration is to blame: starting again changes nothing.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::NoKey | Self::KeyFile(_) | Self::OwnKey(_) | Self::Tls(_))
     }
 
     fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {

@@ -1,10 +1,18 @@
 //! The settings, cut into what each room needs to know.
 
+use std::env;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::{Congestion, Mode, Offload, Settings, Streams};
 use crate::netlink;
-use crate::transport::tcp;
+use crate::transport::keys::{self, PrivateKey};
+use crate::transport::{Protection, tcp, tls};
+
+use super::Error;
 
 /// Streams that `auto` stands for at the most: more did not carry more.
 const AUTO_STREAMS: usize = 4;
@@ -22,7 +30,8 @@ pub fn tcp(settings: &Settings) -> tcp::Options {
             Congestion::Default => tcp::Congestion::Default,
             Congestion::Named(name) => tcp::Congestion::Named(name.clone()),
         },
-        unacknowledged_limit: link.dead_after,
+        // Later than our own verdict, which has the better words.
+        unacknowledged_limit: link.dead_after + Duration::from_secs(5),
     }
 }
 
@@ -66,4 +75,32 @@ pub fn offload(settings: &Settings) -> bool {
 /// Whether packets cross the network in the clear.
 pub fn plaintext(settings: &Settings) -> bool {
     settings.security.mode == Mode::Plaintext
+}
+
+/// How connections are protected: reads the private key.
+///
+/// # Errors
+/// There is no usable private key, or the peer's key is our own.
+pub fn protection(settings: &Settings) -> Result<Protection, Error> {
+    if plaintext(settings) {
+        return Ok(Protection::Plaintext);
+    }
+    let security = &settings.security;
+    let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let path = keys::locate(security.private_key_file.as_deref(), credentials.as_deref());
+    let key = PrivateKey::read(&path.ok_or(Error::NoKey)?)?;
+    let peers = security.peer_public_keys.clone();
+    if peers.contains(&key.public()) {
+        return Err(Error::OwnKey(key.public()));
+    }
+    Ok(Protection::Tls(tls::Endpoint::new(&key, peers)?))
+}
+
+/// The outer addresses that may connect at all: with keys everybody, unless some are named.
+pub fn peers(settings: &Settings) -> Vec<IpNet> {
+    let named = settings.security.peer_addresses.clone();
+    if named.is_empty() && !plaintext(settings) {
+        return vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    }
+    named
 }

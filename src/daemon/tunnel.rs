@@ -23,7 +23,7 @@ use crate::service::messages;
 use crate::service::notify::Notifier;
 use crate::service::repeat::Repeats;
 use crate::time::Time;
-use crate::transport::{Stream, tcp};
+use crate::transport::{Protection, Stream, tcp};
 use crate::tun::device::Opened;
 use crate::tun::sanitise::Sanitiser;
 use crate::wire::bye::{self, Reason};
@@ -32,7 +32,7 @@ use crate::wire::hello::{Hello, Instance, SessionId};
 use crate::{note, report};
 
 use super::interface::Interface;
-use super::introduction::{Dialler, Failure, Introduced, greet};
+use super::introduction::{Dialler, Failure, Introduced, greet, plaintext_identity};
 use super::worker::{self, Command, Event, Handle};
 use super::{Error, parameters};
 
@@ -50,6 +50,7 @@ const REPEATS_OF: usize = 256;
 pub struct Tunnel {
     settings: Settings,
     tcp: tcp::Options,
+    protection: Protection,
     ours: Ours,
     interface: Interface,
     session: Session,
@@ -107,6 +108,7 @@ impl Tunnel {
     pub async fn set_up(settings: &Settings, notifier: Notifier) -> Result<Self, Error> {
         let now = Time::now();
         let streams = parameters::streams(settings);
+        let protection = parameters::protection(settings)?;
         let (interface, queues, accepts) = Interface::create(
             parameters::desired(settings),
             streams,
@@ -125,12 +127,13 @@ impl Tunnel {
         let mut tunnel = Self {
             settings: settings.clone(),
             tcp: parameters::tcp(settings),
-            session: Session::new(session_parameters(settings, ours.clone())?, now),
+            session: Session::new(session_parameters(settings, &protection, ours.clone())?, now),
+            protection,
             ours,
             interface,
             workers,
             counters,
-            peers: Peers::new(settings.security.peer_addresses.clone()),
+            peers: Peers::new(parameters::peers(settings)),
             listener: None,
             listen_at: settings.link.listen.map(|_| now),
             arrivals: Arrivals::new(events, reports)?,
@@ -275,11 +278,19 @@ impl Tunnel {
 
     fn dial_what_is_due(&mut self) {
         for action in self.session.poll(Time::now()) {
-            let Action::Dial(dial) = action else { continue };
+            let dial = match action {
+                Action::Dial(dial) => dial,
+                Action::Down => {
+                    self.session_down("the last stream could not be replaced");
+                    continue;
+                }
+                Action::Up(_) | Action::Close(..) => continue,
+            };
             let hello = self.ours.hello(dial.session, dial.stream);
             let dialler = Dialler {
                 endpoints: self.settings.link.connect.clone(),
                 options: self.tcp.clone(),
+                protection: self.protection.clone(),
                 netlink: self.interface.netlink().clone(),
                 interface: self.interface.index(),
             };
@@ -309,17 +320,17 @@ impl Tunnel {
         if tcp::tune_accepted(&tcp, &self.tcp).is_err() {
             return self.peers.leave(peer.ip());
         }
-        self.arrivals.greeted.spawn(async move { (peer, greet(tcp, peer).await) });
+        let protection = self.protection.clone();
+        self.arrivals.greeted.spawn(async move { (peer, greet(tcp, peer, &protection).await) });
     }
 
     async fn greeted(&mut self, peer: SocketAddr, result: Result<Introduced, Failure>) {
         self.peers.leave(peer.ip());
-        let Introduced { mut stream, hello } = match result {
+        let Introduced { mut stream, hello, identity } = match result {
             Ok(introduced) => introduced,
             Err(failure) => return self.misbehaved(peer, &failure),
         };
         let id = self.name_stream();
-        let identity = plaintext_identity(hello.instance);
         match self.session.accepted(Time::now(), id, &hello, identity) {
             Ok((reply, actions)) => {
                 stream.push_control(Kind::Hello, &reply.to_body());
@@ -332,7 +343,7 @@ impl Tunnel {
 
     async fn dialled(&mut self, dial: Dial, result: Result<Introduced, Failure>) {
         let now = Time::now();
-        let Introduced { stream, hello } = match result {
+        let Introduced { stream, hello, identity } = match result {
             Ok(introduced) => introduced,
             Err(failure) => {
                 self.session.dial_failed(now, dial.attempt);
@@ -341,7 +352,6 @@ impl Tunnel {
         };
         let id = self.name_stream();
         let peer = stream.peer();
-        let identity = plaintext_identity(hello.instance);
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
                 self.attach(id, stream, &hello);
@@ -459,7 +469,10 @@ impl Tunnel {
             self.session_down(&loss.to_string());
         } else {
             report!(messages::STREAM_DOWN, stream = index, reason = loss);
-            self.workers[usize::from(index)].tell(Command::Enable(false));
+            // Without any stream, packets wait where they are.
+            if (0..).take(self.workers.len()).any(|other| self.session.stream(other).is_some()) {
+                self.workers[usize::from(index)].tell(Command::Enable(false));
+            }
         }
     }
 
@@ -616,12 +629,19 @@ fn ours(settings: &Settings, streams: u8, accepts: Accepts) -> Result<Ours, Erro
     })
 }
 
-fn session_parameters(settings: &Settings, ours: Ours) -> Result<session::Parameters, Error> {
+fn session_parameters(
+    settings: &Settings,
+    protection: &Protection,
+    ours: Ours,
+) -> Result<session::Parameters, Error> {
     let mut seed = [0; 8];
     random(&mut seed)?;
     Ok(session::Parameters {
         dials: !settings.link.connect.is_empty(),
-        identity: plaintext_identity(ours.instance),
+        identity: match protection {
+            Protection::Plaintext => plaintext_identity(ours.instance),
+            Protection::Tls(endpoint) => Identity(endpoint.public_key().0),
+        },
         ours,
         reconnect_min: settings.link.reconnect.min,
         reconnect_max: settings.link.reconnect.max,
@@ -638,13 +658,6 @@ fn session_parameters(settings: &Settings, ours: Ours) -> Result<session::Parame
 fn random(bytes: &mut [u8]) -> Result<(), Error> {
     getrandom::fill(bytes)
         .map_err(|error| Error::system("asking for random bytes")(io::Error::other(error)))
-}
-
-/// Without keys, the process's random name orders two ends that have both dialled.
-fn plaintext_identity(instance: Instance) -> Identity {
-    let mut identity = [0; 32];
-    identity[..16].copy_from_slice(&instance.0);
-    Identity(identity)
 }
 
 /// What we refuse a connection for, from our side.

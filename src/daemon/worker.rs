@@ -20,7 +20,6 @@ use crate::datapath::outbound::{Outbound, PeerLimits};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
-use crate::packet::buffer::Pool;
 use crate::queue::Queued;
 use crate::time::Time;
 use crate::transport::{Parked, Stream};
@@ -172,8 +171,9 @@ impl Worker {
     async fn run(mut self, queue: Opened, mut inbox: UnboundedReceiver<Command>) {
         self.take_interface(queue);
         loop {
-            let busy = self.turn();
+            let mut busy = self.turn();
             while let Ok(command) = inbox.try_recv() {
+                busy = true;
                 if let Some(reason) = self.obey(command) {
                     return self.stop(reason).await;
                 }
@@ -232,9 +232,9 @@ impl Worker {
         match command {
             Command::Attach(id, parked, peer) => self.attach(id, *parked, peer),
             Command::Close(id, reason) => {
-                if let Some(connection) = self.connection.take_if(|connection| connection.id == id)
-                {
-                    connection.close(reason);
+                let named = |connection: &mut Connection| connection.id == id;
+                if let Some(connection) = self.connection.take_if(named) {
+                    self.close(connection, reason);
                 }
             }
             Command::Interface(queue) => self.take_interface(queue),
@@ -253,18 +253,30 @@ impl Worker {
     }
 
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
-        if let Some(old) = self.connection.take() {
-            old.close(Reason::Superseded);
-        }
         let now = Time::now();
+        let old = self.connection.take();
         match parked.resume() {
-            Ok(stream) => {
+            Ok(mut stream) => {
+                // Our HELLO may still wait. It has to be under way before the old connection is
+                // closed: the peer may hold on to the session for its sake.
+                let _ = self.outbound.flush(&mut stream);
                 let Parameters { keepalive, dead_after, .. } = self.parameters;
                 let liveness = Liveness::new(keepalive, dead_after, now);
                 self.connection = Some(Connection { id, stream, peer, liveness, next_check: now });
             }
             Err(error) => self.report(Event::Lost(id, error.into())),
         }
+        if let Some(old) = old {
+            self.close(old, Reason::Superseded);
+        }
+    }
+
+    /// Says BYE on a connection that is over, beside everything else. What has not been sent waits
+    /// for the next one.
+    fn close(&mut self, mut connection: Connection, reason: Reason) {
+        self.outbound.take_back(&mut connection.stream);
+        let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
+        drop(tokio::spawn(async move { timeout(FAREWELL, farewell).await }));
     }
 
     fn take_interface(&mut self, queue: Opened) {
@@ -301,12 +313,12 @@ impl Worker {
     }
 
     fn lose_connection(&mut self, loss: Loss) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
             let id = connection.id;
             match &loss {
-                Loss::Protocol(_) => connection.close(Reason::Protocol),
-                Loss::Silent(_) => connection.close(Reason::Silent),
-                Loss::Io(_) | Loss::Bye(_) => drop(connection),
+                Loss::Protocol(_) => self.close(connection, Reason::Protocol),
+                Loss::Silent(_) => self.close(connection, Reason::Silent),
+                Loss::Io(_) | Loss::Bye(_) => self.outbound.take_back(&mut connection.stream),
             }
             self.report(Event::Lost(id, loss));
         }
@@ -314,16 +326,8 @@ impl Worker {
 
     /// Says BYE, as far as the peer takes it without delay.
     async fn stop(mut self, reason: Reason) {
-        if let Some(mut connection) = self.connection.take() {
-            connection.stream.finish(Kind::Bye, &bye::body(reason, ""));
-            let farewell = async {
-                let mut pool = Pool::default();
-                while connection.stream.flush(&mut pool).is_ok() && connection.stream.unsent() > 0 {
-                    if connection.stream.writable().await.is_err() {
-                        break;
-                    }
-                }
-            };
+        if let Some(connection) = self.connection.take() {
+            let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
             let _ = timeout(FAREWELL, farewell).await;
         }
     }
@@ -354,28 +358,37 @@ impl Turn<'_> {
     fn take(&mut self) -> Result<Moved, Loss> {
         let now = Time::now();
         let mut moved = Moved { busy: false, gone: None };
-        if self.connection.stream.read()? {
-            moved.busy = true;
-            self.deliver(now, &mut moved)?;
-        }
+        // Whole frames may have come with HELLO, or be left from the turn before.
+        moved.busy = self.deliver(now, &mut moved)? || self.connection.stream.read()?;
         let Connection { stream, peer, liveness, next_check, .. } = &mut *self.connection;
-        if self.outbound.send(stream, peer)? && liveness.sent(now) {
+        // On a stalled stream packets wait in the queue: another stream may take its place, and
+        // what the kernel holds for this one would be lost with it.
+        let sent = if liveness.is_stalled() {
+            self.outbound.flush(stream)?;
+            false
+        } else {
+            self.outbound.send(stream, peer)?
+        };
+        if sent && liveness.sent(now) {
             *next_check = now;
         }
         self.check(now)?;
         Ok(moved)
     }
 
-    fn deliver(&mut self, now: Time, moved: &mut Moved) -> Result<(), Loss> {
+    /// Delivers a turn's worth of what has been read. Says whether there was any.
+    fn deliver(&mut self, now: Time, moved: &mut Moved) -> Result<bool, Loss> {
+        let mut any = false;
         loop {
             let stream = &mut self.connection.stream;
             let delivery = self.inbound.deliver(stream, self.tun)?;
             moved.gone = moved.gone.or(delivery.gone);
+            any |= delivery.heard;
             if delivery.heard && self.connection.liveness.heard(now) {
                 let _ = self.events.send(Event::Recovered(self.connection.id));
             }
             match delivery.control {
-                None => return Ok(()),
+                None => return Ok(any),
                 Some(Control::Ping(body)) => {
                     self.connection.stream.push_control(Kind::Pong, &body);
                 }
@@ -398,7 +411,7 @@ impl Turn<'_> {
                 }
                 Verdict::Ping => {
                     stream.push_control(Kind::Ping, &id.to_be_bytes());
-                    stream.flush(&mut Pool::default())?;
+                    self.outbound.flush(stream)?;
                 }
                 Verdict::Stalled => {
                     let _ = self.events.send(Event::Stalled(*id));
@@ -406,13 +419,6 @@ impl Turn<'_> {
                 Verdict::Dead => return Err(Loss::Silent(self.parameters.dead_after)),
             }
         }
-    }
-}
-
-impl Connection {
-    fn close(mut self, reason: Reason) {
-        self.stream.finish(Kind::Bye, &bye::body(reason, ""));
-        let _ = self.stream.flush(&mut Pool::default());
     }
 }
 

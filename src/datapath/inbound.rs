@@ -12,6 +12,9 @@ use crate::wire::frame::{Kind, Malformed};
 
 use super::InterfaceGone;
 
+/// Frames delivered before the other direction gets a turn.
+const FRAMES_A_TURN: usize = 256;
+
 /// Why the peer's bytes can't be followed any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
@@ -58,7 +61,8 @@ impl Inbound {
         Self { sanitiser, counters }
     }
 
-    /// Steps 3 to 5, for every whole frame that has been read, up to the first control frame.
+    /// Steps 3 to 5, for the whole frames that have been read, up to a turn's worth or the first
+    /// control frame.
     /// Without a TUN queue packets are counted and dropped.
     ///
     /// # Errors
@@ -66,7 +70,8 @@ impl Inbound {
     pub fn deliver(&self, stream: &mut Stream, tun: Option<&Queue>) -> Result<Delivery, Broken> {
         let mut delivery = Delivery::default();
         // 3 unframe
-        while let Some(frame) = stream.next_frame()? {
+        for _ in 0..FRAMES_A_TURN {
+            let Some(frame) = stream.next_frame()? else { break };
             delivery.heard = true;
             let control = match frame.header.kind {
                 Kind::Data { gso_size, checksum_incomplete } => {

@@ -117,18 +117,45 @@ impl Outbound {
         }
     }
 
+    /// Undoes steps 6 and 7 for what is not yet on its way, because its connection is over.
+    pub fn take_back(&mut self, stream: &mut Stream) {
+        let mut again: Vec<_> = stream
+            .take_unsent()
+            .filter_map(|(header, buffer)| match header.kind {
+                Kind::Data { gso_size, checksum_incomplete } => {
+                    Some(Queued { buffer, offload: Offload { gso_size, checksum_incomplete } })
+                }
+                _ => None,
+            })
+            .collect();
+        again.extend(self.take_queue());
+        again.into_iter().for_each(|packet| self.enqueue(packet));
+    }
+
+    /// Step 8 alone, for what has been handed over before.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+        stream.flush(&mut self.pool)
+    }
+
     /// Steps 5 to 7.
     fn hand_over(&mut self, packet: Queued, stream: &mut Stream, peer: &PeerLimits) {
         let Queued { mut buffer, offload } = packet;
-        self.counters.sent.add(buffer.packet().len());
-        let whole = offload == Offload::NONE && buffer.packet().len() <= peer.max_packet;
-        if whole {
+        let length = buffer.packet().len();
+        if offload == Offload::NONE {
+            if length > peer.max_packet {
+                return self.discard(buffer, Drop::TooLong);
+            }
+            self.counters.sent.add(length);
             return push(stream, buffer, offload);
         }
         let Ok(headers) = Headers::parse(buffer.packet()) else {
             return self.discard(buffer, Drop::MalformedFromKernel);
         };
-        if peer.accepts.takes(&headers, offload) && buffer.packet().len() <= peer.max_packet {
+        if peer.accepts.takes(&headers, offload) && length <= peer.max_packet {
+            self.counters.sent.add(length);
             return push(stream, buffer, offload);
         }
         // 5 segment
@@ -136,7 +163,10 @@ impl Outbound {
             push(stream, Buffer::concat(&[segment.headers, segment.payload]), Offload::NONE);
         };
         match segment(buffer.packet_mut(), &headers, offload, emit) {
-            Ok(_) => self.pool.recycle(buffer),
+            Ok(_) => {
+                self.counters.sent.add(length);
+                self.pool.recycle(buffer);
+            }
             Err(_) => self.discard(buffer, Drop::MalformedFromKernel),
         }
     }

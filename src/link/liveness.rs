@@ -61,6 +61,11 @@ impl Liveness {
         first && self.pinged.is_none()
     }
 
+    /// Whether it has left a PING unanswered for a while: what is sent now may never arrive.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
     /// What is to be done.
     pub fn poll(&mut self, now: Time) -> Verdict {
         let dead_at = self.heard + self.dead_after;

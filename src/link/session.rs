@@ -132,9 +132,10 @@ impl Session {
         Self { parameters, current: None, diallers, attempts: 0, down_since: now }
     }
 
-    /// The attempts that are due.
+    /// The attempts that are due, and the end of a session whose last hope was an attempt that
+    /// failed.
     pub fn poll(&mut self, now: Time) -> Vec<Action> {
-        let mut actions = Vec::new();
+        let mut actions: Vec<_> = self.end_if_deserted(now).into_iter().collect();
         for stream in 0..self.parameters.ours.streams {
             let Some(patience) = self.wanted(stream) else { continue };
             let dialler = &mut self.diallers[usize::from(stream)];
@@ -228,15 +229,8 @@ impl Session {
         if now - member.since >= GOOD {
             self.diallers[usize::from(stream)].backoff.reset();
         }
-        if self.current.as_ref().is_some_and(Current::is_empty) {
-            self.current = None;
-            self.down_since = now;
-            self.release(now);
-            self.pause(now, 0);
-            return vec![Action::Down];
-        }
         self.pause(now, stream);
-        Vec::new()
+        self.end_if_deserted(now).into_iter().collect()
     }
 
     /// A stream leaves a PING unanswered: dial for another one in its place, without giving it up.
@@ -342,6 +336,21 @@ impl Session {
         actions
     }
 
+    /// Ends a session that has no stream left and none on its way. One that is on its way may
+    /// have been taken by the peer already, who then closed the stream that it replaces.
+    fn end_if_deserted(&mut self, now: Time) -> Option<Action> {
+        let current = self.current.as_ref().filter(|current| current.is_empty())?;
+        let expected = |dialler: &Dialler| matches!(dialler.state, State::Pending { session, .. } if session == current.id);
+        if self.diallers.iter().any(expected) {
+            return None;
+        }
+        self.current = None;
+        self.down_since = now;
+        self.release(now);
+        self.pause(now, 0);
+        Some(Action::Down)
+    }
+
     /// The stream and session of a pending attempt, which is over now.
     fn conclude(&mut self, now: Time, attempt: u64) -> Option<(u8, SessionId)> {
         (0..).zip(&mut self.diallers).find_map(|(stream, dialler)| match dialler.state {
@@ -360,10 +369,13 @@ impl Session {
         }
     }
 
-    /// Puts the next attempt for a stream off.
+    /// Puts the next attempt for a stream off, unless one is under way.
     fn pause(&mut self, now: Time, stream: u8) {
         let stalled = self.wanted(stream) == Some(PATIENCE_STALLED);
         let dialler = &mut self.diallers[usize::from(stream)];
+        if matches!(dialler.state, State::Pending { .. }) {
+            return;
+        }
         let pause = dialler.backoff.next_delay();
         let pause = if stalled { pause.min(PAUSE_STALLED) } else { pause };
         dialler.state = State::Idle { not_before: now + pause };

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum Drop {
     /// The queue towards the peer was full.
     QueueFull,
+    /// It was longer than the peer takes.
+    TooLong,
     /// What the kernel handed us is no packet we understand.
     MalformedFromKernel,
     /// What the peer sent is not what a packet may look like.
@@ -20,8 +22,9 @@ pub enum Drop {
 
 impl Drop {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::QueueFull,
+        Self::TooLong,
         Self::MalformedFromKernel,
         Self::RefusedFromPeer,
         Self::RefusedByKernel,
@@ -32,6 +35,7 @@ impl Drop {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
+            Self::TooLong => "too_long",
             Self::MalformedFromKernel => "malformed_from_kernel",
             Self::RefusedFromPeer => "refused_from_peer",
             Self::RefusedByKernel => "refused_by_kernel",

@@ -19,4 +19,5 @@ mod formats;
 mod harness;
 mod line;
 mod rows;
+mod tool;
 mod traffic;

@@ -182,6 +182,33 @@ fn a_stalled_stream_is_replaced_without_being_given_up_first() {
 }
 
 #[test]
+fn a_stalled_stream_that_the_peer_closes_first_does_not_end_the_session() {
+    let mut session = session(true, 1, 1, 1, at(0));
+    let first = dial(&session.poll(at(0)));
+    session.dialled(at(1), first.attempt, 1, &hello(5, first.session, 0), identity(5)).unwrap();
+    session.stalled(at(3), 1);
+    let second = dial(&session.poll(at(3)));
+    assert_eq!(session.stream_down(at(4), 1), []);
+    let reply = hello(5, second.session, 0);
+    let taken = session.dialled(at(5), second.attempt, 2, &reply, identity(5));
+    assert_eq!(taken, Ok(vec![]));
+    assert_eq!((session.id(), session.stream(0)), (Some(first.session), Some(2)));
+}
+
+#[test]
+fn a_session_whose_replacement_fails_ends() {
+    let mut session = session(true, 1, 1, 1, at(0));
+    let first = dial(&session.poll(at(0)));
+    session.dialled(at(1), first.attempt, 1, &hello(5, first.session, 0), identity(5)).unwrap();
+    session.stalled(at(3), 1);
+    let second = dial(&session.poll(at(3)));
+    assert_eq!(session.stream_down(at(4), 1), []);
+    session.dial_failed(at(5), second.attempt);
+    assert_eq!(session.poll(at(5)).first(), Some(&Action::Down));
+    assert_eq!(session.down_since(), Some(at(5)));
+}
+
+#[test]
 fn a_peer_that_takes_and_drops_connections_is_not_dialled_in_a_hot_loop() {
     let mut session = session(true, 1, 1, 1, at(0));
     let mut now = at(0);
@@ -381,6 +408,17 @@ impl World {
         }
     }
 
+    /// An end finds that a stream does not answer; it may be heard again later.
+    fn stall_one(&mut self, end: usize, recovers: bool) {
+        if let Some(id) = self.held[end].first().copied() {
+            self.ends[end].stalled(at(self.now), id);
+            if recovers {
+                self.run(300);
+                self.ends[end].recovered(id);
+            }
+        }
+    }
+
     /// One end is killed and starts anew; its connections break at the other end.
     fn restart(&mut self, end: usize, noticed_after: u64) {
         self.instances[end] += 2;
@@ -416,13 +454,14 @@ proptest! {
         a_streams in 1u8..=4,
         b_streams in 1u8..=4,
         chance in prop::collection::vec(any::<u8>(), 0..400),
-        faults in prop::collection::vec((0u8..4, 0usize..2, 0u64..4000, 1u64..3000), 0..8),
+        faults in prop::collection::vec((0u8..6, 0usize..2, 0u64..4000, 1u64..3000), 0..8),
     ) {
         let mut world = World::new([(a_dials, a_streams), (b_dials, b_streams)], chance);
         for (kind, end, later, pause) in faults {
             world.run(pause);
             match kind {
                 0 => world.restart(end, later + 1),
+                1 | 2 => world.stall_one(end, kind == 1),
                 _ => world.break_one(end, later + 1),
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::FAR;
 use crate::harness::{Lab, VM1, VM1_6, VM3, VM3_6, eventually};
-use crate::traffic::Steady;
+use crate::traffic::Stream;
 
 const ADDRESS: &str = "fc00:1234:ffff::1/64";
 const ROUTE: &str = "fc00:1234:4::/64 via fc00:1234:ffff::10 dev tun0";
@@ -12,7 +12,7 @@ const ROUTE: &str = "fc00:1234:4::/64 via fc00:1234:ffff::10 dev tun0";
 #[test]
 fn a_deleted_interface_comes_back_with_its_addresses_and_routes() {
     let (lab, mut vm1, _vm3) = Lab::raise_tunnelled();
-    let stream = Steady::start(&lab, VM1_6, (VM3_6, FAR), 5200);
+    let stream = Stream::slow(&lab, VM1_6, (VM3_6, FAR), 5200);
     lab.run(VM1, "ip link delete tun0");
     await_interface(&lab);
     lab.await_tunnel();
