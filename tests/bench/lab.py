@@ -31,14 +31,13 @@ class Failed(Exception):
 
 
 class Lab:
-    """Six hosts; `remove` ends everything in them. Files of its own are in `directory`."""
+    """Six hosts; `remove` ends everything in them. Files in `directory` go with it."""
 
-    def __init__(self, work):
+    def __init__(self):
         self.id = run([TOOL, "up", "--owner", str(os.getpid())]).strip()
         self.processes = []
-        self.directory = Path(work) / self.id
-        self.directory.mkdir()
         try:
+            self.directory = Path(self.tool("dir").strip())
             for command in ("kill-router", "takeover", "direct"):
                 self.tool(command)
         except BaseException:

@@ -28,9 +28,9 @@ RUN_UP = 0.5
 class Station:
     """A way that is up in a lab, ready to be measured again and again."""
 
-    def __init__(self, way, work, line=None):
+    def __init__(self, way, line=None):
         self.way = way
-        self.lab = Lab(work)
+        self.lab = Lab()
         try:
             if line:
                 self.lab.tool("emulate", *line)
@@ -128,24 +128,30 @@ class Station:
     def processor_seconds(self):
         """User and system time of the tunnel's processes at both ends, all threads."""
         return sum(figures.processor_ticks(Path(f"/proc/{pid}/stat").read_text())
-                   for pid in family(process.pid for process in self.tunnel)) / TICKS
+                   for process in self.living() for pid in family(process.pid)) / TICKS
 
     def resident(self):
         """Resident MiB of the end that has more."""
         ends = [sum(figures.resident_mib(Path(f"/proc/{pid}/status").read_text())
-                    for pid in family([process.pid])) for process in self.tunnel]
+                    for pid in family(process.pid)) for process in self.living()]
         return max(ends, default=None)
 
+    def living(self):
+        for process in self.tunnel:
+            if process.poll() is not None:
+                raise Failed(f"a process of the tunnel has ended with {process.returncode}")
+        return self.tunnel
 
-def family(ancestors):
-    """These processes and their descendants."""
+
+def family(ancestor):
+    """A process and its descendants."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(stat.parent.name)] = figures.parent(stat.read_text())
         except (OSError, ValueError):
             continue
-    found = list(ancestors)
+    found = [ancestor]
     for pid in found:
         found += [child for child, of in parents.items() if of == pid]
     return found

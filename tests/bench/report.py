@@ -1,5 +1,7 @@
 """Results as text: tables of medians, and the criteria."""
 
+import textwrap
+
 import machine
 from criteria import criteria
 from plan import LINE_TITLES
@@ -25,7 +27,7 @@ IN_THOUSANDS = ("udp64", "udp1200")
 
 def text(results, ours):
     """The whole report. `ours`: the ways whose criteria are listed."""
-    parts = [machine.sentence(results.machine) + "\n"]
+    parts = [*wrapped(machine.sentence(results.machine)), *wrapped(versions(results)), ""]
     if results.clean:
         parts += ["Clean path, TCP in Mbit/s, medians", table(*clean_table(results)), ""]
     for line in results.lines:
@@ -37,6 +39,22 @@ def text(results, ours):
     for way in ours:
         parts += ["", f"Criteria, {way}", verdicts(results, way)]
     return "\n".join(parts)
+
+
+def markdown(text):
+    """The report as a page beside the plot."""
+    return f"# Results of `make bench`\n\n![the medians](plot.svg)\n\n```text\n{text}\n```\n"
+
+
+def versions(results):
+    named = {}
+    for way, version in results.versions.items():
+        named.setdefault(version, []).append(way)
+    return "; ".join(f"{', '.join(ways)}: {version}" for version, ways in named.items())
+
+
+def wrapped(sentence):
+    return textwrap.wrap(sentence, 100, subsequent_indent="  ")
 
 
 def clean_table(results):

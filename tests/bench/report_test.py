@@ -19,6 +19,7 @@ def results():
     found.add_clean("wireguard-go", "tcp1", 2500)
     found.add_line("20mbit", "tunnel64d-tls", 1,
                    {"mbit": 18.5, "p50": 25, "p95": 33, "p99": 41, "lost": 0})
+    found.versions.update({"wireguard-go": "0.1", "tunnel64d-tls": "2", "direct": "Linux"})
     found.missing["gone"] = "no such package"
     return found
 
@@ -34,6 +35,11 @@ class Reports(unittest.TestCase):
         self.assertRegex(text, r"(?m)^direct +9500 +- ")
         self.assertRegex(text, r"(?m)^tunnel64d-tls +6000 .* 123\.5 ")
         self.assertRegex(text, r"(?m)^tunnel64d-tls +18\.5 +25 +33 +41 +0\.0 +- ")
+
+    def test_versions_are_named_once(self):
+        found = results()
+        found.versions["tunnel64d-tls-4"] = "2"
+        self.assertIn("tunnel64d-tls, tunnel64d-tls-4: 2; ", report.versions(found))
 
     def test_every_figure_is_in_the_json(self):
         written = json.loads(json.dumps(results().as_json()))
