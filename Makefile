@@ -7,20 +7,25 @@ CARGO := cargo
 TOOLCHAIN := cargo:cargo-web rustc:rustc-web cc:gcc cc:libc6-dev
 LINTERS := cargo-fmt:rustfmt-web cargo-clippy:rust-web-clippy shellcheck:shellcheck
 LAB := ip:iproute2 ss:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:tcpdump \
-	nc:netcat-openbsd iperf3:iperf3 inetd:openbsd-inetd nft:nftables sysctl:procps flock:util-linux
+	nc:netcat-openbsd iperf3:iperf3 inetd:openbsd-inetd nft:nftables sysctl:procps flock:util-linux ethtool:ethtool
+
+BENCH := python3:python3 openssl:openssl ssh:openssh-client
+PYTHON_TESTS := python3 -B -m unittest discover -q -s tests/bench -p '*_test.py'
 
 SCRIPTS := tests/need tests/lab/lab tests/lab/demo .ci/run
 
 # Everything but the lab: no root, no namespaces.
-SINGLE_HOST := --lib --bins $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test quick lint deps clean
+.PHONY: help build demo test quick bench lint deps clean
 
 help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
 	@echo 'make test    everything: lint, units, properties, the lab (root)'
 	@echo 'make quick   units, properties and single-host checks, under two minutes'
+	@echo 'make bench   side by side with its peers, a quarter of an hour (root); shorter: QUICK=1,'
+	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
 	@echo 'make lint    format, clippy, shellcheck'
 	@echo 'make build   target/release/tunnel64d'
 	@echo 'make deps    install what all of these need (root)'
@@ -37,16 +42,25 @@ demo:
 
 # Labs run two at a time: each keeps several processes busy, and some tests wait for two seconds.
 test: lint
-	@tests/need $(TOOLCHAIN) $(LAB)
-	$(CARGO) build --locked
+	@tests/need $(TOOLCHAIN) $(LAB) python3:python3
+	$(CARGO) build --locked --bins --examples
 	TUNNEL64D_BIN=target/debug/tunnel64d tests/lab/demo
 	$(CARGO) test --locked $(SINGLE_HOST)
+	$(PYTHON_TESTS)
 	$(CARGO) test --locked --doc
 	RUST_TEST_THREADS=2 $(CARGO) test --locked --test lab
 
 quick:
-	@tests/need $(TOOLCHAIN)
+	@tests/need $(TOOLCHAIN) python3:python3
 	$(CARGO) test --locked $(SINGLE_HOST)
+	$(PYTHON_TESTS)
+
+# The peers are unpacked under target/, not installed.
+bench:
+	@tests/need $(TOOLCHAIN) $(LAB) $(BENCH)
+	$(CARGO) build --release --locked --bins --examples
+	@tests/bench/bench $(if $(QUICK),--quick) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) \
+		$(if $(BENCH_LINES),--lines $(BENCH_LINES)) $(if $(BENCH_ROUNDS),--rounds $(BENCH_ROUNDS))
 
 lint:
 	@tests/need $(TOOLCHAIN) $(LINTERS)
@@ -55,7 +69,7 @@ lint:
 	shellcheck $(SCRIPTS)
 
 deps:
-	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB)
+	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH)
 
 clean:
 	rm -rf target

@@ -25,13 +25,14 @@ pub const VM3: &str = "VM3";
 /// What a command in a host may take before it is ended, in seconds.
 const COMMAND_LIMIT: &str = "60";
 
-const TOOLS: [&str; 11] = [
+const TOOLS: [&str; 12] = [
     "ip",
     "ss",
     "nft",
     "ping",
     "traceroute",
     "tcpdump",
+    "ethtool",
     "nc",
     "iperf3",
     "inetd",
