@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::{Congestion, Mode, Offload, Settings, Streams};
+use crate::datapath::inbound::Sources;
 use crate::datapath::outbound::QueueParameters;
 use crate::netlink;
 use crate::queue::codel;
@@ -115,4 +116,15 @@ pub fn queue(settings: &Settings, streams: usize) -> QueueParameters {
         limit: queue.limit / streams.max(1),
         mark: queue.ecn,
     }
+}
+
+/// The inner addresses that the peer may send from: those configured, or whatever is routed to it,
+/// and its neighbours on the tunnel itself.
+pub fn sources(settings: &Settings) -> Sources {
+    let implied = || {
+        let interface = &settings.interface;
+        let routes = interface.routes.iter().map(|route| route.destination);
+        routes.chain(interface.addresses.iter().map(IpNet::trunc)).collect()
+    };
+    Sources::new(settings.security.allowed_sources.clone().unwrap_or_else(implied))
 }

@@ -604,6 +604,7 @@ fn start_workers(
 ) -> Result<Vec<Handle>, Error> {
     let parameters = worker::Parameters {
         sanitiser: Sanitiser { mtu: settings.interface.mtu, accepts },
+        sources: parameters::sources(settings),
         queue: parameters::queue(settings, queues.len()),
         keepalive: settings.link.keepalive,
         dead_after: settings.link.dead_after,

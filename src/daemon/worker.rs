@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::datapath::InterfaceGone;
-use crate::datapath::inbound::{Broken, Control, Inbound};
+use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
 use crate::datapath::outbound::{Outbound, PeerLimits, QueueParameters};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
@@ -36,6 +36,8 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub struct Parameters {
     /// What may enter the TUN interface.
     pub sanitiser: Sanitiser,
+    /// Where what enters may come from.
+    pub sources: Sources,
     /// What may wait in each worker's queue, and for how long.
     pub queue: QueueParameters,
     /// Silence after which the peer is asked whether it is there.
@@ -136,7 +138,11 @@ pub fn start(
         let worker = Worker {
             index,
             outbound: Outbound::new(parameters.queue, parameters.counters.clone()),
-            inbound: Inbound::new(parameters.sanitiser, parameters.counters.clone()),
+            inbound: Inbound::new(
+                parameters.sanitiser,
+                parameters.sources.clone(),
+                parameters.counters.clone(),
+            ),
             parameters,
             tun: None,
             enabled: index == 0,

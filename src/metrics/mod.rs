@@ -18,6 +18,8 @@ pub enum Drop {
     MalformedFromKernel,
     /// What the peer sent is not what a packet may look like.
     RefusedFromPeer,
+    /// Its source is none that the peer may send from.
+    ForeignSource,
     /// The kernel refused the packet on its way into the TUN interface.
     RefusedByKernel,
     /// The TUN interface was down or gone.
@@ -26,13 +28,14 @@ pub enum Drop {
 
 impl Drop {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueFull,
         Self::Congestion,
         Self::NoSession,
         Self::TooLong,
         Self::MalformedFromKernel,
         Self::RefusedFromPeer,
+        Self::ForeignSource,
         Self::RefusedByKernel,
         Self::InterfaceDown,
     ];
@@ -46,6 +49,7 @@ impl Drop {
             Self::TooLong => "too_long",
             Self::MalformedFromKernel => "malformed_from_kernel",
             Self::RefusedFromPeer => "refused_from_peer",
+            Self::ForeignSource => "foreign_source",
             Self::RefusedByKernel => "refused_by_kernel",
             Self::InterfaceDown => "interface_down",
         }
