@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::netlink::{Applied, Desired, Event, Netlink, Patience, Watch};
 use crate::packet::offload::Accepts;
 use crate::service::messages;
+use crate::service::trouble::Trouble;
 use crate::time::Time;
 use crate::tun::device::{self, Opened};
 use crate::{note, report};
@@ -25,7 +26,7 @@ pub struct Interface {
     watch: Watch,
     patience: Patience,
     due: Option<Time>,
-    complaint: String,
+    trouble: Trouble,
 }
 
 impl Interface {
@@ -49,7 +50,7 @@ impl Interface {
             watch,
             patience: Patience::default(),
             due: None,
-            complaint: String::new(),
+            trouble: Trouble::default(),
         };
         let (opened, accepts) = interface.open().await?;
         Ok((interface, opened, accepts))
@@ -69,7 +70,7 @@ impl Interface {
         match self.open().await {
             Ok((opened, _)) => Some(opened),
             Err(error) => {
-                self.complain(error.to_string());
+                self.complain(&error.to_string());
                 self.due = Some(Time::now() + AGAIN);
                 None
             }
@@ -125,6 +126,11 @@ impl Interface {
         self.index == 0
     }
 
+    /// What is not as configured, and why.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.current()
+    }
+
     /// The interface's name.
     pub fn name(&self) -> &str {
         &self.desired.interface
@@ -143,11 +149,7 @@ impl Interface {
     async fn open(&mut self) -> Result<(Vec<Opened>, Accepts), Error> {
         let (opened, accepts) = device::open(self.name(), self.queues, self.offload)?;
         self.index = self.netlink.index_of(self.name()).await?.unwrap_or_default();
-        report!(
-            messages::INTERFACE_CREATED,
-            interface = self.name(),
-            offload = format_args!("{accepts:?}")
-        );
+        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = words(accepts));
         let _ = self.apply().await;
         Ok((opened, accepts))
     }
@@ -155,20 +157,46 @@ impl Interface {
     async fn apply(&mut self) -> Applied {
         let applied = self.netlink.apply(&self.desired).await;
         if applied.failures.is_empty() {
-            self.complaint.clear();
+            self.trouble.is_over();
         } else {
             let failures = applied.failures.iter().map(ToString::to_string);
-            self.complain(failures.collect::<Vec<_>>().join("; "));
+            self.complain(&failures.collect::<Vec<_>>().join("; "));
             self.due = Some(Time::now() + AGAIN);
         }
         applied
     }
 
     /// Says what is wrong, once for as long as it stays the same.
-    fn complain(&mut self, complaint: String) {
-        if self.complaint != complaint {
+    fn complain(&mut self, complaint: &str) {
+        if self.trouble.failed(complaint) {
             report!(messages::INTERFACE_INCOMPLETE, interface = self.name(), error = complaint);
-            self.complaint = complaint;
         }
+    }
+}
+
+/// The kinds of super-packets, as an admin would name them.
+fn words(accepts: Accepts) -> String {
+    let has = |kind: Accepts| accepts.contains(kind);
+    let words: Vec<_> = [
+        (has(Accepts::CHECKSUM), "checksum"),
+        (has(Accepts::TSO4) && has(Accepts::TSO6), "tcp"),
+        (has(Accepts::USO4) && has(Accepts::USO6), "udp"),
+    ]
+    .into_iter()
+    .filter_map(|(has, word)| has.then_some(word))
+    .collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offloads_are_named_in_words() {
+        let tcp = Accepts::CHECKSUM.union(Accepts::TSO4).union(Accepts::TSO6);
+        assert_eq!(words(Accepts::ALL), "checksum, tcp, udp");
+        assert_eq!(words(tcp), "checksum, tcp");
+        assert_eq!(words(Accepts::NONE), "none");
     }
 }
