@@ -19,7 +19,6 @@ use crate::link::negotiate::{Agreed, Ours};
 use crate::link::peers::Peers;
 use crate::link::session::{Action, Session, StreamId};
 use crate::metrics::Counters;
-use crate::netlink;
 use crate::packet::offload::Accepts;
 use crate::service::messages;
 use crate::service::notify::Notifier;
@@ -152,10 +151,7 @@ impl Tunnel {
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,
                 Happened::Worker(event) => self.worker(event).await,
-                Happened::Interface(netlink::Event::Changed) => {
-                    self.interface.disturbed(Time::now());
-                }
-                Happened::Interface(netlink::Event::Gone) => self.recreate_interface().await,
+                Happened::Interface(_) => self.interface.disturbed(Time::now()),
                 Happened::Due => {}
             }
             self.do_what_is_due().await;
@@ -195,11 +191,7 @@ impl Tunnel {
             listening.poll(now);
         }
         if self.interface.due().is_some_and(|due| due <= now) {
-            if self.interface.is_gone() {
-                self.recreate_interface().await;
-            } else {
-                self.interface.restore(now).await;
-            }
+            self.mend_interface(now).await;
         }
         self.update_carrier(now);
         self.feed_watchdog(now);
@@ -276,7 +268,7 @@ impl Tunnel {
                 self.session.stalled(Time::now(), id);
             }
             Event::Recovered(id) => self.session.recovered(id),
-            Event::InterfaceGone => self.recreate_interface().await,
+            Event::InterfaceGone => self.interface.disturbed(Time::now()),
             Event::Orphans(packets) => {
                 let heir = (0..)
                     .zip(&self.workers)
@@ -310,8 +302,8 @@ impl Tunnel {
         }
     }
 
-    async fn recreate_interface(&mut self) {
-        if let Some(queues) = self.interface.recreate().await {
+    async fn mend_interface(&mut self, now: Time) {
+        if let Some(queues) = self.interface.mend(now).await {
             for (worker, queue) in self.workers.iter().zip(queues) {
                 worker.tell(Command::Interface(queue));
             }
