@@ -1,14 +1,19 @@
 //! One tunnel, from start-up to the end: joins what the other rooms do.
 //!
-//! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface and
-//! tells the [`worker`]s, one per stream, what to do. [`introduction`] dials and greets,
-//! [`interface`] keeps the TUN interface as configured, [`parameters`] cuts the settings into what
-//! each room needs.
+//! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
+//! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
+//! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
+//! configured. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
+//! what each room needs.
 
+pub mod arrivals;
 pub mod interface;
 pub mod introduction;
+pub mod listening;
 pub mod parameters;
+pub mod status;
 pub mod tunnel;
+pub mod watchdog;
 pub mod worker;
 
 use std::io;

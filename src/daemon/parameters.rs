@@ -1,7 +1,9 @@
 //! The settings, cut into what each room needs to know.
 
 use std::env;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -10,12 +12,20 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::config::{Congestion, Mode, Offload, Settings, Streams};
 use crate::datapath::inbound::Sources;
 use crate::datapath::outbound::QueueParameters;
+use crate::link::negotiate::Ours;
+use crate::link::session::{self, Identity};
+use crate::metrics::Counters;
 use crate::netlink;
+use crate::packet::offload::Accepts;
 use crate::queue::codel;
 use crate::transport::keys::{self, PrivateKey};
 use crate::transport::{Protection, tcp, tls};
+use crate::tun::sanitise::Sanitiser;
+use crate::wire::frame::MAX_PACKET;
+use crate::wire::hello::{Instance, SessionId};
 
-use super::Error;
+use super::introduction::plaintext_identity;
+use super::{Error, worker};
 
 /// Streams that `auto` stands for at the most: more did not carry more.
 const AUTO_STREAMS: usize = 4;
@@ -127,4 +137,73 @@ pub fn sources(settings: &Settings) -> Sources {
         routes.chain(interface.addresses.iter().map(IpNet::trunc)).collect()
     };
     Sources::new(settings.security.allowed_sources.clone().unwrap_or_else(implied))
+}
+
+/// What all workers need, of which there are this many.
+pub fn worker(
+    settings: &Settings,
+    workers: usize,
+    accepts: Accepts,
+    counters: &Arc<Counters>,
+) -> worker::Parameters {
+    worker::Parameters {
+        sanitiser: Sanitiser { mtu: settings.interface.mtu, accepts },
+        sources: sources(settings),
+        queue: queue(settings, workers),
+        keepalive: settings.link.keepalive,
+        dead_after: settings.link.dead_after,
+        counters: counters.clone(),
+    }
+}
+
+/// What this end says in HELLO.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn ours(settings: &Settings, streams: u8, accepts: Accepts) -> Result<Ours, Error> {
+    let mut instance = Instance::default();
+    random(&mut instance.0)?;
+    Ok(Ours {
+        streams,
+        instance,
+        features: accepts.bits(),
+        mtu: settings.interface.mtu,
+        keepalive: settings.link.keepalive,
+        max_packet: u32::try_from(MAX_PACKET).unwrap_or(u32::MAX),
+    })
+}
+
+/// What the session needs to know.
+///
+/// # Errors
+/// The kernel gives no random bytes.
+pub fn session(
+    settings: &Settings,
+    protection: &Protection,
+    ours: Ours,
+) -> Result<session::Parameters, Error> {
+    let mut seed = [0; 8];
+    random(&mut seed)?;
+    Ok(session::Parameters {
+        dials: !settings.link.connect.is_empty(),
+        identity: match protection {
+            Protection::Plaintext => plaintext_identity(ours.instance),
+            Protection::Tls(endpoint) => Identity(endpoint.public_key().0),
+        },
+        ours,
+        reconnect_min: settings.link.reconnect.min,
+        reconnect_max: settings.link.reconnect.max,
+        seed: u64::from_ne_bytes(seed),
+        name: Box::new(|| {
+            let mut id = SessionId::default();
+            // It has worked at start-up; the kernel doesn't take randomness back.
+            random(&mut id.0).expect("the kernel gives random bytes");
+            id
+        }),
+    })
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), Error> {
+    getrandom::fill(bytes)
+        .map_err(|error| Error::system("asking for random bytes")(io::Error::other(error)))
 }

@@ -414,6 +414,11 @@ impl Turn<'_> {
             return Ok(());
         }
         let Connection { id, stream, liveness, next_check, .. } = &mut *self.connection;
+        if liveness.wants_progress(now) {
+            if let Some(bytes) = stream.acknowledged() {
+                liveness.acknowledged(now, bytes);
+            }
+        }
         loop {
             match liveness.poll(now) {
                 Verdict::Wait(until) => {

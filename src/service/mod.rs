@@ -5,3 +5,4 @@ pub mod logging;
 pub mod messages;
 pub mod notify;
 pub mod repeat;
+pub mod trouble;
