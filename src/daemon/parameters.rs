@@ -4,7 +4,6 @@ use std::env;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -27,8 +26,9 @@ use crate::wire::hello::{Instance, SessionId};
 use super::introduction::plaintext_identity;
 use super::{Error, worker};
 
-/// Streams that `auto` stands for at the most: more did not carry more.
-const AUTO_STREAMS: usize = 4;
+/// Streams that `auto` stands for. One carries several Gbit/s, and shares a slow line best: several
+/// compete with each other at the bottleneck, each with a queue of its own.
+const AUTO_STREAMS: u8 = 1;
 
 /// How connections leave the machine.
 pub fn tcp(settings: &Settings) -> tcp::Options {
@@ -69,14 +69,11 @@ pub fn desired(settings: &Settings) -> netlink::Desired {
     }
 }
 
-/// How many streams this end is ready for: by default as many as there are processors, up to four.
+/// How many streams this end is ready for.
 pub fn streams(settings: &Settings) -> u8 {
     match settings.link.streams {
         Streams::Fixed(streams) => streams,
-        Streams::Auto => {
-            let processors = available_parallelism().map_or(1, usize::from);
-            u8::try_from(processors.min(AUTO_STREAMS)).unwrap_or(1)
-        }
+        Streams::Auto => AUTO_STREAMS,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::queue::{Dropped, FlowQueue, Queued, codel};
 use crate::time::Time;
 use crate::transport::Stream;
 use crate::tun::device::{Queue, is_gone};
-use crate::tun::segment::{Segment, segment};
+use crate::tun::segment::{Segment, divide, segment};
 use crate::tun::vnet::{VnetHeader, offload_of};
 use crate::wire::frame::{Header, Kind};
 
@@ -30,8 +30,8 @@ const BYTES_A_TURN: usize = 256 * 1024;
 /// busy; the rest waits in the queue, where it can still be decided about.
 const AHEAD: usize = 192 * 1024;
 
-/// The same on the slowest line: a record, or a dozen packets.
-const AHEAD_LEAST: usize = 16 * 1024;
+/// The same on the slowest line: three packets.
+const AHEAD_LEAST: usize = 4 * 1024;
 
 /// How often the line's speed is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -129,20 +129,21 @@ impl Outbound {
             return self.enqueue_whole(packet);
         }
         let Queued { offload, flow, ecn, arrived, .. } = packet;
-        let mut pieces = Vec::with_capacity(64);
-        let cut = Headers::parse(packet.buffer.packet()).ok().and_then(|headers| {
-            let emit = |piece: Segment<'_>| {
-                pieces.push(Buffer::concat(&[piece.headers, piece.payload]));
-            };
-            segment(packet.buffer.packet_mut(), &headers, offload, emit).ok()
-        });
-        if cut.is_none() {
+        let most = self.line.ahead / usize::from(offload.gso_size);
+        let most = u16::try_from(most).unwrap_or(u16::MAX);
+        let mut pieces = Vec::with_capacity(16);
+        let emit = |piece: Segment<'_>, offload| {
+            let buffer = Buffer::concat(&[piece.headers, piece.payload]);
+            pieces.push(Queued { buffer, offload, flow, ecn, arrived });
+        };
+        let bytes = packet.buffer.packet_mut();
+        let parsed = Headers::parse(bytes).ok();
+        let divided = parsed.and_then(|headers| divide(bytes, &headers, offload, most, emit).ok());
+        if divided.is_none() {
             return self.discard(packet.buffer, Drop::MalformedFromKernel);
         }
         self.pool.recycle(packet.buffer);
-        for buffer in pieces {
-            self.enqueue_whole(Queued { buffer, offload: Offload::NONE, flow, ecn, arrived });
-        }
+        pieces.into_iter().for_each(|piece| self.enqueue_whole(piece));
     }
 
     fn enqueue_whole(&mut self, packet: Queued) {
@@ -189,13 +190,13 @@ impl Outbound {
         }
     }
 
-    /// Lets no more out of the queue's hands than the line carries within the target.
+    /// Lets no more out of the queue's hands than the line carries within half the target: as much
+    /// again waits in the kernel, unsent.
     fn look_at_line(&mut self, stream: &mut Stream, now: Time) {
         self.line.looked = now;
         let Some(rate) = stream.delivery_rate() else { return };
-        let within_target = u128::from(rate) * self.target.as_micros() / 1_000_000;
-        let within_target = usize::try_from(within_target).unwrap_or(AHEAD);
-        self.line.ahead = within_target.clamp(AHEAD_LEAST, AHEAD);
+        let carried = u128::from(rate) * self.target.as_micros() / 2_000_000;
+        self.line.ahead = usize::try_from(carried).unwrap_or(AHEAD).clamp(AHEAD_LEAST, AHEAD);
         stream.limit_unsent(self.line.ahead);
     }
 
