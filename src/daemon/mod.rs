@@ -75,7 +75,14 @@ impl Error {
 
     /// Whether the configuration is to blame: starting again changes nothing.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::NoKey | Self::KeyFile(_) | Self::OwnKey(_) | Self::Tls(_))
+        matches!(
+            self,
+            Self::NoKey
+                | Self::KeyFile(_)
+                | Self::OwnKey(_)
+                | Self::Tls(_)
+                | Self::Interface(OpenError::Name(_) | OpenError::Taken(_))
+        )
     }
 
     fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {

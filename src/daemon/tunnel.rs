@@ -1,9 +1,10 @@
 //! The main loop of a tunnel: everything that happens, and what is done about it.
 //!
-//! [`Tunnel::carry`] is the loop. What becomes of connections is in [`connections`]; what the
-//! session's ups and downs mean for the interface and the admin is here.
+//! [`Tunnel::carry`] is the loop. What becomes of connections is in [`connections`], what the
+//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`].
 
 mod connections;
+mod sessions;
 
 use std::collections::HashMap;
 use std::io;
@@ -15,11 +16,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Ready, Settings};
-use crate::link::negotiate::{Agreed, Ours};
+use crate::link::negotiate::Ours;
 use crate::link::peers::Peers;
-use crate::link::session::{Action, Session, StreamId};
+use crate::link::session::{Session, StreamId};
 use crate::metrics::Counters;
 use crate::packet::offload::Accepts;
+use crate::service::flap::Flap;
 use crate::service::messages;
 use crate::service::notify::Notifier;
 use crate::service::repeat::Repeats;
@@ -41,9 +43,21 @@ use super::{Error, parameters};
 /// How long the workers may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What can be said of strangers in a log, per kind of trouble and address.
-const REPEATS_WITHIN: Duration = Duration::from_secs(60);
-const REPEATS_OF: usize = 256;
+/// What peers and strangers can bring into the log: one line a minute for each complaint and
+/// address, of so many; and so many ups and downs of the session.
+const MINUTE: Duration = Duration::from_secs(60);
+const COMPLAINTS: usize = 256;
+const UPS_AND_DOWNS: usize = 10;
+
+/// What there is to complain of about an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Complaint {
+    NotAllowed,
+    Crowded,
+    Refused,
+    Misbehaved,
+    StreamDown(u8),
+}
 
 /// One tunnel.
 pub struct Tunnel {
@@ -72,7 +86,8 @@ pub struct Tunnel {
     /// Why the last session ended, until an attempt to begin another has failed.
     lost_because: Option<String>,
     dialling: Trouble,
-    repeats: Repeats<(&'static str, IpAddr)>,
+    repeats: Repeats<(Complaint, IpAddr)>,
+    flap: Flap,
 }
 
 impl Tunnel {
@@ -121,7 +136,8 @@ impl Tunnel {
             status: String::new(),
             lost_because: None,
             dialling: Trouble::default(),
-            repeats: Repeats::new(REPEATS_WITHIN, REPEATS_OF),
+            repeats: Repeats::new(MINUTE, COMPLAINTS),
+            flap: Flap::new(MINUTE, UPS_AND_DOWNS),
         };
         if parameters::plaintext(settings) {
             report!(messages::PLAINTEXT);
@@ -150,7 +166,7 @@ impl Tunnel {
                 Happened::Connected(result) => self.connected(result),
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,
-                Happened::Worker(event) => self.worker(event).await,
+                Happened::Worker(event) => self.worker(event),
                 Happened::Interface(_) => self.interface.disturbed(Time::now()),
                 Happened::Due => {}
             }
@@ -178,6 +194,7 @@ impl Tunnel {
             carrier.map(|since| since + self.settings.link.dead_after),
             self.listening.as_ref().and_then(Listening::due),
             self.interface.due(),
+            self.flap.due(),
             self.watchdog.as_ref().map(Watchdog::due),
         ]
         .into_iter()
@@ -194,75 +211,13 @@ impl Tunnel {
             self.mend_interface(now).await;
         }
         self.update_carrier(now);
+        self.sum_up(now);
         self.feed_watchdog(now);
     }
 
-    async fn carry_out(&mut self, actions: Vec<Action>, peer: SocketAddr) {
-        let replaced = actions.contains(&Action::Down);
-        for action in actions {
-            match action {
-                Action::Close(id, reason) => {
-                    self.addresses.remove(&id);
-                    for worker in &self.workers {
-                        worker.tell(Command::Close(id, reason));
-                    }
-                }
-                Action::Up(agreed) => self.session_up(&agreed, peer, replaced).await,
-                // The next session is there already.
-                Action::Down | Action::Dial(_) => {}
-            }
-        }
-        self.update_carrier(Time::now());
-    }
-
-    async fn session_up(&mut self, agreed: &Agreed, peer: SocketAddr, replaced: bool) {
-        let session = self.session.id().unwrap_or_default();
-        let &Agreed { streams, mtu, .. } = agreed;
-        if replaced {
-            report!(
-                messages::SESSION_REPLACED,
-                peer = peer,
-                session = session,
-                streams = streams,
-                mtu = mtu
-            );
-        } else {
-            report!(
-                messages::SESSION_UP,
-                peer = peer,
-                session = session,
-                streams = streams,
-                mtu = mtu
-            );
-        }
-        self.peer = Some(peer);
-        self.lost_because = None;
-        self.dialling.is_over();
-        self.interface.set_mtu(agreed.mtu).await;
-        // Streams that the peer does not have can't carry anything.
-        for (index, worker) in self.workers.iter().enumerate().skip(1) {
-            let up = u8::try_from(index).is_ok_and(|index| self.session.stream(index).is_some());
-            worker.tell(Command::Enable(up));
-        }
-        if !self.ready {
-            self.tell_ready();
-        }
-    }
-
-    fn session_down(&mut self, peer: Option<SocketAddr>, reason: &str) {
-        report!(
-            messages::SESSION_DOWN,
-            peer = peer.map(|peer| peer.to_string()).unwrap_or_default(),
-            reason = reason,
-            traffic = self.counters
-        );
-        self.lost_because = Some(reason.to_owned());
-        self.peer = None;
-    }
-
-    async fn worker(&mut self, event: Event) {
+    fn worker(&mut self, event: Event) {
         match event {
-            Event::Lost(id, loss) => self.lost(id, &loss).await,
+            Event::Lost(id, loss) => self.lost(id, &loss),
             Event::Stalled(id) => {
                 note!(DEBUG, "stream stalled", stream = id);
                 self.session.stalled(Time::now(), id);
@@ -285,23 +240,6 @@ impl Tunnel {
         }
     }
 
-    async fn lost(&mut self, id: StreamId, loss: &worker::Loss) {
-        let index = (0..).take(self.workers.len()).find(|i| self.session.stream(*i) == Some(id));
-        let Some(index) = index else { return };
-        let peer = self.addresses.remove(&id);
-        let actions = self.session.stream_down(Time::now(), id);
-        if actions.contains(&Action::Down) {
-            self.session_down(peer, &loss.to_string());
-        } else {
-            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
-            report!(messages::STREAM_DOWN, stream = index, peer = peer, reason = loss);
-            // Without any stream, packets wait where they are.
-            if (0..).take(self.workers.len()).any(|other| self.session.stream(other).is_some()) {
-                self.workers[usize::from(index)].tell(Command::Enable(false));
-            }
-        }
-    }
-
     async fn mend_interface(&mut self, now: Time) {
         if let Some(queues) = self.interface.mend(now).await {
             for (worker, queue) in self.workers.iter().zip(queues) {
@@ -309,23 +247,6 @@ impl Tunnel {
             }
             self.workers[0].tell(Command::Carrier(self.carrier));
         }
-    }
-
-    /// Without a session for longer than `dead_after` the interface loses its carrier, so that
-    /// senders are told instead of left waiting.
-    fn update_carrier(&mut self, now: Time) {
-        let dead_after = self.settings.link.dead_after;
-        let carrier = self.session.down_since().is_none_or(|since| now - since < dead_after);
-        if carrier == self.carrier {
-            return;
-        }
-        self.carrier = carrier;
-        if carrier {
-            report!(messages::CARRIER_GAINED, interface = self.interface.name());
-        } else {
-            report!(messages::CARRIER_LOST, interface = self.interface.name());
-        }
-        self.workers[0].tell(Command::Carrier(carrier));
     }
 
     fn feed_watchdog(&mut self, now: Time) {

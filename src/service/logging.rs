@@ -177,7 +177,7 @@ fn journal_layer(tunnel: &str) -> io::Result<tracing_journald::Layer> {
 }
 
 /// Whether systemd has connected stderr to the journal (systemd.exec(5), `$JOURNAL_STREAM`).
-fn stderr_is_the_journal() -> bool {
+pub fn stderr_is_the_journal() -> bool {
     let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
     nix::sys::stat::fstat(io::stderr())
         .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))

@@ -21,7 +21,7 @@ use crate::wire::frame::{Kind, MAX_PACKET};
 use crate::wire::hello::Hello;
 use crate::{note, report};
 
-use super::Tunnel;
+use super::{Complaint, Tunnel};
 
 impl Tunnel {
     pub(super) fn dial_what_is_due(&mut self) {
@@ -29,7 +29,7 @@ impl Tunnel {
             let dial = match action {
                 Action::Dial(dial) => dial,
                 Action::Down => {
-                    self.session_down(self.peer, "the last stream could not be replaced");
+                    self.session_down("the last stream could not be replaced");
                     continue;
                 }
                 Action::Up(_) | Action::Close(..) => continue,
@@ -59,11 +59,11 @@ impl Tunnel {
             }
         };
         if let Err(turned_away) = self.peers.enter(peer.ip()) {
-            let kind = match turned_away {
-                TurnedAway::Address => "address",
-                TurnedAway::Crowded => "crowded",
+            let complaint = match turned_away {
+                TurnedAway::Address => Complaint::NotAllowed,
+                TurnedAway::Crowded => Complaint::Crowded,
             };
-            return self.refuse(kind, peer, &turned_away);
+            return self.refuse(complaint, peer, &turned_away);
         }
         if tcp::tune_accepted(&tcp, &self.tcp).is_err() {
             return self.peers.leave(peer.ip());
@@ -102,6 +102,7 @@ impl Tunnel {
         let peer = stream.peer();
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
+                self.dialling.is_over();
                 self.attach(id, stream, &hello);
                 self.carry_out(actions, peer).await;
             }
@@ -135,7 +136,7 @@ impl Tunnel {
     fn turn_away(&mut self, mut stream: Stream, reason: Reason) {
         note!(DEBUG, "turning a connection away", peer = stream.peer(), reason = reason);
         if matches!(reason, Reason::Version | Reason::Protocol | Reason::Myself) {
-            self.refuse("refused", stream.peer(), &format_args!("{}", refusal(reason)));
+            self.refuse(Complaint::Refused, stream.peer(), &format_args!("{}", refusal(reason)));
         }
         stream.push_control(Kind::Bye, &bye::body(reason, ""));
         let _ = stream.flush(&mut Pool::default());
@@ -160,16 +161,20 @@ impl Tunnel {
     }
 
     fn not_greeted(&mut self, peer: SocketAddr, failure: &Failure) {
+        if failure.is_refusal() {
+            return self.refuse(Complaint::Refused, peer, failure);
+        }
         if !failure.is_misbehaviour() {
             return note!(DEBUG, "a connection ended before HELLO", peer = peer, error = failure);
         }
-        if let Some(repeats) = self.repeats.happened(("misbehaved", peer.ip()), Time::now()) {
+        let key = (Complaint::Misbehaved, peer.ip());
+        if let Some(repeats) = self.repeats.happened(key, Time::now()) {
             report!(messages::PEER_MISBEHAVED, peer = peer, error = failure, repeats = repeats);
         }
     }
 
-    fn refuse(&mut self, kind: &'static str, peer: SocketAddr, why: &dyn Display) {
-        if let Some(repeats) = self.repeats.happened((kind, peer.ip()), Time::now()) {
+    fn refuse(&mut self, complaint: Complaint, peer: SocketAddr, why: &dyn Display) {
+        if let Some(repeats) = self.repeats.happened((complaint, peer.ip()), Time::now()) {
             report!(messages::CONNECTION_REFUSED, peer = peer, reason = why, repeats = repeats);
         }
     }
