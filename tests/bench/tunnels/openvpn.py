@@ -29,11 +29,14 @@ class OpenVpn:
                 *role[host],
                 "--proto", tcp[host] if self.protocol == "tcp" else "udp",
                 *(["--nobind"] if host == "VM1" else []),
-                "--dev", INTERFACE, "--dev-type", "tun", "--disable-dco",
+                "--dev", INTERFACE, "--dev-type", "tun", "--persist-tun", "--disable-dco",
                 "--cert", lab.directory / f"{host}.crt", "--key", lab.directory / f"{host}.key",
                 "--peer-fingerprint", fingerprints[OTHER[host]],
                 "--data-ciphers", "AES-256-GCM",
                 "--keepalive", "10", "60", "--connect-retry", "1", "--verb", "1"), host))
+            if self.protocol == "tcp" and host == "VM3":
+                lab.eventually("openvpn listens", 10, lambda: lab.run(
+                    "VM3", ["ss", "-Hltn", "sport = :1194"]))
         lab.join({host: INTERFACE for host in GATEWAYS})
         return daemons
 
