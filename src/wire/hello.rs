@@ -61,7 +61,7 @@ pub struct Hello {
     pub features: u32,
     /// The MTU of the sender's TUN interface.
     pub mtu: u16,
-    /// How often the sender says something when there is nothing to say.
+    /// The silence after which the sender asks whether the peer is there; for information.
     pub keepalive: Duration,
     /// The longest DATA body that the sender accepts, in bytes.
     pub max_packet: u32,
