@@ -143,8 +143,10 @@ impl Tunnel {
     }
 
     fn not_dialled(&mut self, dial: Dial, failure: &Failure) {
-        // One that was to replace a stalled stream is not missed yet.
-        if self.session.stream(dial.stream).is_some() {
+        // Nobody misses a stream of a session that is over, or one that was to replace a stalled
+        // stream.
+        let other = self.session.id().is_some_and(|session| session != dial.session);
+        if other || self.session.stream(dial.stream).is_some() {
             return note!(DEBUG, "cannot connect", stream = dial.stream, error = failure);
         }
         if self.session.id().is_none() {

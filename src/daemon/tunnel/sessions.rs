@@ -8,6 +8,7 @@ use crate::link::session::{Action, StreamId};
 use crate::service::messages;
 use crate::service::repeat::Print;
 use crate::time::Time;
+use crate::wire::bye::Reason;
 use crate::{note, report};
 
 use super::{Complaint, Tunnel};
@@ -40,7 +41,10 @@ impl Tunnel {
         let Some(index) = index else { return };
         let actions = self.session.stream_down(now, id);
         if actions.contains(&Action::Down) {
-            return self.session_down(&loss.to_string());
+            return match loss {
+                Loss::Bye(bye) if bye.reason == Reason::Superseded => self.session_left(),
+                _ => self.session_down(&loss.to_string()),
+            };
         }
         if let Some(peer) = peer {
             let complaint = (Complaint::StreamDown(index), peer.ip());
@@ -69,6 +73,15 @@ impl Tunnel {
             report!(messages::SESSION_DOWN, peer = peer, reason = reason, traffic = traffic);
         } else {
             note!(DEBUG, "session down", peer = peer, reason = reason);
+        }
+    }
+
+    /// The peer has begun another session, whose first connection is on its way to us.
+    fn session_left(&mut self) {
+        let peer = self.peer.take().map(|peer| peer.to_string()).unwrap_or_default();
+        self.lost_because = None;
+        if self.flap.changed(Time::now()) {
+            report!(messages::SESSION_LEFT, peer = peer);
         }
     }
 
