@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::datapath::InterfaceGone;
 use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
@@ -30,9 +30,6 @@ use crate::wire::frame::Kind;
 
 /// How long a last word to the peer may take.
 const FAREWELL: Duration = Duration::from_millis(200);
-
-/// After this long a slow line has taken some of what the kernel holds for it.
-const HELD_BACK: Duration = Duration::from_millis(1);
 
 /// What all workers of a tunnel have in common.
 #[derive(Debug, Clone)]
@@ -455,7 +452,6 @@ async fn wait(tun: Option<&Queue>, connection: Option<&Connection>) {
     let room = async {
         match stream.unsent() {
             0 => pending().await,
-            _ if stream.is_held_back() => sleep(HELD_BACK).await,
             _ => drop(stream.writable().await),
         }
     };

@@ -3,13 +3,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metrics::{Counters, Drop};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::flow::FlowKey;
 use crate::packet::headers::{Ecn, Headers};
 use crate::packet::offload::{Accepts, Offload};
-use crate::queue::line::{Line, Seen};
 use crate::queue::{Dropped, FlowQueue, Queued, codel};
 use crate::time::Time;
 use crate::transport::Stream;
@@ -25,6 +25,16 @@ const PACKETS_A_TURN: usize = 64;
 
 /// Bytes read before the connection gets a turn: a few super-packets.
 const BYTES_A_TURN: usize = 256 * 1024;
+
+/// Bytes handed to the connection ahead of what the kernel takes, on a fast line. Enough to keep it
+/// busy; the rest waits in the queue, where it can still be decided about.
+const AHEAD: usize = 192 * 1024;
+
+/// The same on the slowest line: three packets.
+const AHEAD_LEAST: usize = 4 * 1024;
+
+/// How often the line's speed is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What the queue is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +60,18 @@ pub struct PeerLimits {
 #[derive(Debug)]
 pub struct Outbound {
     queue: FlowQueue,
+    target: Duration,
     flows: RandomState,
     pool: Pool,
     counters: Arc<Counters>,
     line: Line,
+}
+
+/// How much of what waits may be out of the queue's hands: a few milliseconds' worth.
+#[derive(Debug)]
+struct Line {
+    ahead: usize,
+    looked: Time,
 }
 
 impl Outbound {
@@ -62,10 +80,11 @@ impl Outbound {
         let QueueParameters { codel, limit, mark } = parameters;
         Self {
             queue: FlowQueue::new(codel, limit, mark),
+            target: codel.target,
             flows: RandomState::new(),
             pool: Pool::default(),
             counters,
-            line: Line::new(codel.target),
+            line: Line { ahead: AHEAD, looked: Time::default() },
         }
     }
 
@@ -106,11 +125,11 @@ impl Outbound {
     /// Step 3, also for packets that waited for a stream that is gone. On a line so slow that a
     /// super-packet would hold up others, it waits in pieces.
     pub fn enqueue(&mut self, mut packet: Queued) {
-        if packet.buffer.packet().len() <= self.line.ahead() || packet.offload.gso_size == 0 {
+        if packet.buffer.packet().len() <= self.line.ahead || packet.offload.gso_size == 0 {
             return self.enqueue_whole(packet);
         }
         let Queued { offload, flow, ecn, arrived, .. } = packet;
-        let most = self.line.ahead() / usize::from(offload.gso_size);
+        let most = self.line.ahead / usize::from(offload.gso_size);
         let most = u16::try_from(most).unwrap_or(u16::MAX);
         let mut pieces = Vec::with_capacity(16);
         let emit = |piece: Segment<'_>, offload| {
@@ -151,11 +170,11 @@ impl Outbound {
     /// The connection is broken.
     pub fn send(&mut self, stream: &mut Stream, peer: &PeerLimits, now: Time) -> io::Result<bool> {
         let mut any = false;
-        if !self.queue.is_empty() && self.line.is_due(now) {
+        if !self.queue.is_empty() && now - self.line.looked >= LOOK {
             self.look_at_line(stream, now);
         }
         loop {
-            while stream.unsent() < self.line.ahead() {
+            while stream.unsent() < self.line.ahead {
                 // 4 dequeue
                 let Self { queue, pool, counters, .. } = self;
                 let lose = |packet, why| lose(packet, why, pool, counters);
@@ -171,17 +190,14 @@ impl Outbound {
         }
     }
 
+    /// Lets no more out of the queue's hands than the line carries within half the target: as much
+    /// again waits in the kernel, unsent.
     fn look_at_line(&mut self, stream: &mut Stream, now: Time) {
-        if let Some(info) = stream.seen() {
-            let seen = Seen {
-                acknowledged: info.acknowledged,
-                delivery_rate: info.delivery_rate,
-                round_trip: info.round_trip,
-                least_round_trip: info.least_round_trip,
-            };
-            self.line.look(now, seen);
-            stream.hold_back(self.line.ahead(), self.line.pacing());
-        }
+        self.line.looked = now;
+        let Some(rate) = stream.delivery_rate() else { return };
+        let carried = u128::from(rate) * self.target.as_micros() / 2_000_000;
+        self.line.ahead = usize::try_from(carried).unwrap_or(AHEAD).clamp(AHEAD_LEAST, AHEAD);
+        stream.limit_unsent(self.line.ahead);
     }
 
     /// Undoes steps 6 and 7 for what is not yet on its way, because its connection is over.

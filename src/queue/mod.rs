@@ -3,12 +3,10 @@
 //! The queue is where it is decided who waits, what is marked and what is dropped: the TUN ring
 //! above and the TCP buffer below are kept short on purpose. It is FlowQueue-CoDel (RFC 8290):
 //! [`FlowQueue`] shares the line fairly between flows and lets new ones go first, [`codel`] keeps
-//! each flow's own wait short, and [`line`] keeps packets
-//! from standing where nobody decides about them. It knows no clock: time is passed in.
+//! each flow's own wait short. It knows no clock: time is passed in.
 
 pub mod codel;
 mod flow_queue;
-pub mod line;
 
 use crate::packet::buffer::Buffer;
 use crate::packet::ecn;

@@ -30,30 +30,11 @@ pub fn set_max_retransmission_timeout(socket: BorrowedFd<'_>, limit: Duration) -
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Has the kernel send at most so many bytes a second (socket(7), `SO_MAX_PACING_RATE`), or as many
-/// as it likes. It needs no particular queueing discipline.
-pub fn set_pacing(socket: BorrowedFd<'_>, bytes_a_second: Option<u64>) -> io::Result<()> {
-    let rate = bytes_a_second.unwrap_or(u64::MAX);
-    // SAFETY: the kernel reads one u64 of the given length from a live variable.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MAX_PACING_RATE,
-            (&raw const rate).cast::<c_void>(),
-            socklen::<u64>(),
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// What the kernel knows of a connection (`struct tcp_info`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
     /// Smoothed round-trip time.
     pub round_trip: Duration,
-    /// The shortest round-trip time in a long while.
-    pub least_round_trip: Duration,
     /// Segments retransmitted since the connection began.
     pub retransmits: u32,
     /// What the connection has delivered lately, in bytes a second; 0 when that is not known.
@@ -83,28 +64,10 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     let info = unsafe { info.assume_init() };
     Ok(Info {
         round_trip: Duration::from_micros(info.tcpi_rtt.into()),
-        least_round_trip: Duration::from_micros(info.tcpi_min_rtt.into()),
         retransmits: info.tcpi_total_retrans,
         delivery_rate: info.tcpi_delivery_rate,
         acknowledged: info.tcpi_bytes_acked,
     })
-}
-
-mod ioctl {
-    use super::c_int;
-    // `SIOCOUTQNSD` (`include/uapi/linux/sockios.h`).
-    nix::ioctl_read_bad!(unsent, 0x894b, c_int);
-}
-
-/// Bytes that the kernel holds for the connection and has not sent (tcp(7), `SIOCOUTQNSD`).
-///
-/// # Errors
-/// The descriptor is no TCP connection.
-pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
-    let mut bytes: c_int = 0;
-    // SAFETY: the kernel writes one int to the pointer, which outlives the call.
-    unsafe { ioctl::unsent(socket.as_raw_fd(), &raw mut bytes) }?;
-    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 #[allow(clippy::cast_possible_truncation)] // Option values are a few hundred bytes at most.
@@ -115,7 +78,6 @@ fn socklen<T>() -> libc::socklen_t {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
@@ -126,19 +88,6 @@ mod tests {
         let info = info(stream.as_fd()).unwrap();
         assert!(info.round_trip > Duration::ZERO);
         assert_eq!(info.retransmits, 0);
-    }
-
-    #[test]
-    fn what_is_sent_is_no_longer_unsent() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (_accepted, _) = listener.accept().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        (&stream).write_all(b"a few bytes").unwrap();
-        assert_eq!(unsent(stream.as_fd()).unwrap(), 0);
-        // Nobody reads: sooner or later nothing more can be sent.
-        while (&stream).write(&[0; 4096]).is_ok() {}
-        assert!(unsent(stream.as_fd()).unwrap() > 0);
     }
 
     #[test]

@@ -77,8 +77,6 @@ struct State {
     layer: Option<Box<Sealed>>,
     /// Bytes that the kernel may hold unsent.
     unsent_limit: u32,
-    /// Bytes a second that the kernel may send.
-    pacing: Option<u64>,
 }
 
 impl Stream {
@@ -119,14 +117,7 @@ impl Stream {
         let (outgoing, incoming) = (Outgoing::default(), Window::default());
         Self {
             tcp,
-            state: State {
-                peer,
-                outgoing,
-                incoming,
-                layer,
-                unsent_limit: tcp::UNSENT_LIMIT,
-                pacing: None,
-            },
+            state: State { peer, outgoing, incoming, layer, unsent_limit: tcp::UNSENT_LIMIT },
         }
     }
 
@@ -189,9 +180,10 @@ impl Stream {
         })
     }
 
-    /// What the kernel knows of the connection.
-    pub fn seen(&self) -> Option<sys::tcp::Info> {
-        sys::tcp::info(self.tcp.as_fd()).ok()
+    /// What the line has delivered lately, in bytes a second; `None` while that is not known.
+    pub fn delivery_rate(&self) -> Option<u64> {
+        let info = sys::tcp::info(self.tcp.as_fd()).ok()?;
+        Some(info.delivery_rate).filter(|rate| *rate > 0)
     }
 
     /// Bytes that the peer has acknowledged so far, which shows progress on a line that is merely
@@ -200,30 +192,15 @@ impl Stream {
         sys::tcp::info(self.tcp.as_fd()).ok().map(|info| info.acknowledged)
     }
 
-    /// Lets the kernel hold at most this many bytes unsent, and send at most so many a second.
-    /// Where it refuses, the line is only a little slower to react.
-    pub fn hold_back(&mut self, unsent: usize, pacing: Option<u64>) {
-        let unsent = u32::try_from(unsent).map_or(tcp::UNSENT_LIMIT, u32::next_power_of_two);
-        let unsent = unsent.min(tcp::UNSENT_LIMIT);
-        if self.state.unsent_limit != unsent {
-            self.state.unsent_limit = unsent;
-            let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(unsent);
+    /// Lets the kernel hold at most this many bytes unsent.
+    pub fn limit_unsent(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).map_or(tcp::UNSENT_LIMIT, u32::next_power_of_two);
+        let bytes = bytes.min(tcp::UNSENT_LIMIT);
+        if self.state.unsent_limit != bytes {
+            self.state.unsent_limit = bytes;
+            // Without it the line is a little slower to react.
+            let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes);
         }
-        if self.state.pacing != pacing {
-            self.state.pacing = pacing;
-            let _ = sys::tcp::set_pacing(self.tcp.as_fd(), pacing);
-        }
-    }
-
-    /// Whether the kernel holds as much unsent as it is to hold on a slow line. It says nothing
-    /// when that has changed, so look again after a moment.
-    ///
-    /// `TCP_NOTSENT_LOWAT` alone does not do: the kernel looks at it only when it starts a new
-    /// segment, which may grow to 64 KiB.
-    pub fn is_held_back(&self) -> bool {
-        let limit = self.state.unsent_limit;
-        let unsent = || sys::tcp::unsent(self.tcp.as_fd()).unwrap_or(0);
-        limit < tcp::UNSENT_LIMIT && usize::try_from(limit).is_ok_and(|limit| unsent() >= limit)
     }
 
     /// Bytes that wait to be sent.
@@ -238,7 +215,7 @@ impl Stream {
     /// # Errors
     /// The connection is broken.
     pub fn flush(&mut self, pool: &mut Pool) -> io::Result<()> {
-        while self.unsent() > 0 && !self.is_held_back() {
+        while self.unsent() > 0 {
             let Self { tcp, state: State { outgoing, incoming, layer, unsent_limit, .. } } = self;
             let written = match layer {
                 None => outgoing.write(|slices| tcp.try_write_vectored(slices), pool),
