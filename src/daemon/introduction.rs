@@ -74,6 +74,22 @@ pub enum Failure {
     /// The way to the address leads into the tunnel.
     #[error("{0} is routed into the tunnel itself: give it a route through the uplink")]
     Loop(SocketAddr),
+    /// No endpoint has answered, though none has failed for good either.
+    #[error("no answer from {endpoints} within {} s", .patience.as_secs())]
+    Unanswered {
+        /// The endpoints that were dialled.
+        endpoints: String,
+        /// How long that may take.
+        patience: Duration,
+    },
+    /// The connection was made, but what is at its other end is no peer.
+    #[error("{address}: {failure}")]
+    Dialled {
+        /// The address that was dialled.
+        address: SocketAddr,
+        /// What is wrong with it.
+        failure: Box<Failure>,
+    },
     /// Nothing came for too long.
     #[error("timed out after {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -103,7 +119,19 @@ pub enum Failure {
 impl Failure {
     /// Whether it shows a peer that does not follow the protocol, not just one that is not there.
     pub fn is_misbehaviour(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Hello(_) | Self::OtherFrame | Self::TimedOut(_))
+        let foreign = matches!(self, Self::Handshake(HandshakeError::Tls(_))) && !self.is_refusal();
+        foreign
+            || matches!(
+                self,
+                Self::Frame(_) | Self::Hello(_) | Self::OtherFrame | Self::TimedOut(_)
+            )
+    }
+
+    /// Whether one end does not take the other's key.
+    pub fn is_refusal(&self) -> bool {
+        use tls::Error::{KeyKind, Refused, UnknownKey};
+        let Self::Handshake(HandshakeError::Tls(error)) = self else { return false };
+        matches!(error, UnknownKey(_) | KeyKind | Refused(_))
     }
 }
 
@@ -130,7 +158,13 @@ impl Dialler {
     /// Why none of the endpoints answered within `patience`.
     pub async fn dial(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
         let attempt = timeout(patience, self.dial_all(hello, patience));
-        attempt.await.unwrap_or(Err(Failure::TimedOut(patience)))
+        attempt.await.unwrap_or_else(|_| {
+            let endpoints = self.endpoints.iter().map(ToString::to_string);
+            Err(Failure::Unanswered {
+                endpoints: endpoints.collect::<Vec<_>>().join(", "),
+                patience,
+            })
+        })
     }
 
     async fn dial_all(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
@@ -177,7 +211,10 @@ impl Dialler {
             let hello = hear(&mut stream).await?;
             Ok(Introduced::new(stream, hello, key))
         };
-        timeout(patience, introduce).await.map_err(timed_out)?
+        timeout(patience, introduce).await.map_err(timed_out)?.map_err(|failure| match failure {
+            Failure::Connect { .. } => failure,
+            failure => Failure::Dialled { address, failure: Box::new(failure) },
+        })
     }
 
     async fn leads_into_tunnel(&self, address: SocketAddr) -> bool {

@@ -1,14 +1,19 @@
 //! One tunnel, from start-up to the end: joins what the other rooms do.
 //!
-//! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface and
-//! tells the [`worker`]s, one per stream, what to do. [`introduction`] dials and greets,
-//! [`interface`] keeps the TUN interface as configured, [`parameters`] cuts the settings into what
-//! each room needs.
+//! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
+//! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
+//! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
+//! configured. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
+//! what each room needs.
 
+pub mod arrivals;
 pub mod interface;
 pub mod introduction;
+pub mod listening;
 pub mod parameters;
+pub mod status;
 pub mod tunnel;
+pub mod watchdog;
 pub mod worker;
 
 use std::io;
@@ -70,7 +75,14 @@ impl Error {
 
     /// Whether the configuration is to blame: starting again changes nothing.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::NoKey | Self::KeyFile(_) | Self::OwnKey(_) | Self::Tls(_))
+        matches!(
+            self,
+            Self::NoKey
+                | Self::KeyFile(_)
+                | Self::OwnKey(_)
+                | Self::Tls(_)
+                | Self::Interface(OpenError::Name(_) | OpenError::Taken(_))
+        )
     }
 
     fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {

@@ -15,8 +15,8 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::datapath::InterfaceGone;
-use crate::datapath::inbound::{Broken, Control, Inbound};
-use crate::datapath::outbound::{Outbound, PeerLimits};
+use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
+use crate::datapath::outbound::{Outbound, PeerLimits, QueueParameters};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
@@ -36,8 +36,10 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub struct Parameters {
     /// What may enter the TUN interface.
     pub sanitiser: Sanitiser,
-    /// Bytes that may wait in each worker's queue.
-    pub queue_limit: usize,
+    /// Where what enters may come from.
+    pub sources: Sources,
+    /// What may wait in each worker's queue, and for how long.
+    pub queue: QueueParameters,
     /// Silence after which the peer is asked whether it is there.
     pub keepalive: Duration,
     /// Silence after which a stream is given up.
@@ -135,8 +137,12 @@ pub fn start(
     let thread = thread::Builder::new().name(format!("stream-{index}")).spawn(move || {
         let worker = Worker {
             index,
-            outbound: Outbound::new(parameters.queue_limit, parameters.counters.clone()),
-            inbound: Inbound::new(parameters.sanitiser, parameters.counters.clone()),
+            outbound: Outbound::new(parameters.queue, parameters.counters.clone()),
+            inbound: Inbound::new(
+                parameters.sanitiser,
+                parameters.sources.clone(),
+                parameters.counters.clone(),
+            ),
             parameters,
             tun: None,
             enabled: index == 0,
@@ -200,7 +206,7 @@ impl Worker {
     fn turn(&mut self) -> bool {
         let mut busy = false;
         if let Some(tun) = &self.tun {
-            match self.outbound.read(tun) {
+            match self.outbound.read(tun, Time::now()) {
                 Ok(some) => busy |= some,
                 Err(InterfaceGone) => self.lose_interface(),
             }
@@ -245,6 +251,9 @@ impl Worker {
             Command::Carrier(carrier) => {
                 // A kernel without carriers for TUN keeps it on; one that is gone has none.
                 let _ = self.tun.as_ref().map(|tun| tun.set_carrier(carrier));
+                if !carrier {
+                    self.outbound.clear();
+                }
             }
             Command::Beat => self.report(Event::Alive(self.index)),
             Command::Stop(reason) => return Some(reason),
@@ -274,7 +283,7 @@ impl Worker {
     /// Says BYE on a connection that is over, beside everything else. What has not been sent waits
     /// for the next one.
     fn close(&mut self, mut connection: Connection, reason: Reason) {
-        self.outbound.take_back(&mut connection.stream);
+        self.outbound.take_back(&mut connection.stream, Time::now());
         let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
         drop(tokio::spawn(async move { timeout(FAREWELL, farewell).await }));
     }
@@ -299,7 +308,7 @@ impl Worker {
         let Some(tun) = &self.tun else { return };
         if !enabled {
             // What is still in the ring would be dropped with the next call.
-            let _ = self.outbound.read(tun);
+            let _ = self.outbound.read(tun, Time::now());
         }
         if tun.attach(enabled).is_err() {
             return self.lose_interface();
@@ -318,7 +327,9 @@ impl Worker {
             match &loss {
                 Loss::Protocol(_) => self.close(connection, Reason::Protocol),
                 Loss::Silent(_) => self.close(connection, Reason::Silent),
-                Loss::Io(_) | Loss::Bye(_) => self.outbound.take_back(&mut connection.stream),
+                Loss::Io(_) | Loss::Bye(_) => {
+                    self.outbound.take_back(&mut connection.stream, Time::now())
+                }
             }
             self.report(Event::Lost(id, loss));
         }
@@ -367,7 +378,7 @@ impl Turn<'_> {
             self.outbound.flush(stream)?;
             false
         } else {
-            self.outbound.send(stream, peer)?
+            self.outbound.send(stream, peer, now)?
         };
         if sent && liveness.sent(now) {
             *next_check = now;
@@ -403,6 +414,11 @@ impl Turn<'_> {
             return Ok(());
         }
         let Connection { id, stream, liveness, next_check, .. } = &mut *self.connection;
+        if liveness.wants_progress(now) {
+            if let Some(bytes) = stream.acknowledged() {
+                liveness.acknowledged(now, bytes);
+            }
+        }
         loop {
             match liveness.poll(now) {
                 Verdict::Wait(until) => {

@@ -14,11 +14,13 @@ mod window;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::packet::buffer::{self, Buffer, Pool};
+use crate::sys;
 use crate::wire::frame::{self, Header, Kind, Malformed};
 
 pub use incoming::Frame;
@@ -73,6 +75,8 @@ struct State {
     incoming: Window,
     /// What protects them on their way.
     layer: Option<Box<Sealed>>,
+    /// Bytes that the kernel may hold unsent.
+    unsent_limit: u32,
 }
 
 impl Stream {
@@ -111,7 +115,10 @@ impl Stream {
     fn new(tcp: TcpStream, peer: SocketAddr, session: Option<tls::Session>) -> Self {
         let layer = session.map(|session| Box::new(Sealed::new(session)));
         let (outgoing, incoming) = (Outgoing::default(), Window::default());
-        Self { tcp, state: State { peer, outgoing, incoming, layer } }
+        Self {
+            tcp,
+            state: State { peer, outgoing, incoming, layer, unsent_limit: tcp::UNSENT_LIMIT },
+        }
     }
 
     /// Lets the layer shake hands; gives the key that the peer has proved to hold, or `None` in
@@ -173,6 +180,29 @@ impl Stream {
         })
     }
 
+    /// What the line has delivered lately, in bytes a second; `None` while that is not known.
+    pub fn delivery_rate(&self) -> Option<u64> {
+        let info = sys::tcp::info(self.tcp.as_fd()).ok()?;
+        Some(info.delivery_rate).filter(|rate| *rate > 0)
+    }
+
+    /// Bytes that the peer has acknowledged so far, which shows progress on a line that is merely
+    /// slow.
+    pub fn acknowledged(&self) -> Option<u64> {
+        sys::tcp::info(self.tcp.as_fd()).ok().map(|info| info.acknowledged)
+    }
+
+    /// Lets the kernel hold at most this many bytes unsent.
+    pub fn limit_unsent(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).map_or(tcp::UNSENT_LIMIT, u32::next_power_of_two);
+        let bytes = bytes.min(tcp::UNSENT_LIMIT);
+        if self.state.unsent_limit != bytes {
+            self.state.unsent_limit = bytes;
+            // Without it the line is a little slower to react.
+            let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes);
+        }
+    }
+
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> usize {
         let sealed = self.state.layer.as_ref().map_or(0, |layer| layer.unsent());
@@ -186,10 +216,13 @@ impl Stream {
     /// The connection is broken.
     pub fn flush(&mut self, pool: &mut Pool) -> io::Result<()> {
         while self.unsent() > 0 {
-            let Self { tcp, state: State { outgoing, incoming, layer, .. } } = self;
+            let Self { tcp, state: State { outgoing, incoming, layer, unsent_limit, .. } } = self;
             let written = match layer {
                 None => outgoing.write(|slices| tcp.try_write_vectored(slices), pool),
-                Some(layer) => layer.write(outgoing, incoming, |bytes| tcp.try_write(bytes), pool),
+                Some(layer) => {
+                    let ahead = usize::try_from(*unsent_limit).unwrap_or(usize::MAX);
+                    layer.write(outgoing, incoming, ahead, |bytes| tcp.try_write(bytes), pool)
+                }
             };
             match written {
                 Ok(()) => {}

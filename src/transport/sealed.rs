@@ -9,10 +9,6 @@ use super::outgoing::Outgoing;
 use super::tls::{self, Opened, RECORD, Session, sealed_len};
 use super::window::Window;
 
-/// Plaintext that is sealed ahead of what the socket takes: enough for one long write. A control
-/// frame waits behind it.
-const AHEAD: usize = 128 * 1024;
-
 /// Frames up to this length share a record; longer ones are sealed where they lie.
 const SHARED: usize = 4 * 1024;
 
@@ -48,17 +44,18 @@ impl Sealed {
         self.outgoing.len()
     }
 
-    /// Seals frames, as far as none are sealed yet, and writes once. What is opened on the way
-    /// goes to `plain`.
+    /// Seals about `ahead` bytes of frames, unless some are sealed already, and writes once. What
+    /// is opened on the way goes to `plain`. A control frame waits behind what is sealed.
     pub(super) fn write(
         &mut self,
         frames: &mut Outgoing,
         plain: &mut Window,
+        ahead: usize,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
         pool: &mut Pool,
     ) -> io::Result<()> {
         if self.outgoing.len() == 0 {
-            self.seal_some(frames, plain, pool).map_err(io::Error::other)?;
+            self.seal_some(frames, plain, ahead, pool).map_err(io::Error::other)?;
         }
         match write(self.outgoing.filled())? {
             0 if self.outgoing.len() > 0 => Err(io::ErrorKind::WriteZero.into()),
@@ -100,9 +97,10 @@ impl Sealed {
         &mut self,
         frames: &mut Outgoing,
         plain: &mut Window,
+        ahead: usize,
         pool: &mut Pool,
     ) -> Result<(), tls::Error> {
-        while self.outgoing.len() + self.shared.len() < AHEAD {
+        while self.outgoing.len() + self.shared.len() < ahead {
             let Some(frame) = frames.pop() else { break };
             let bytes = frame.frame();
             if bytes.len() <= SHARED {

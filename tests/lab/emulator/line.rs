@@ -267,7 +267,7 @@ mod tests {
             while let Some(frame) = line.deliver(Duration::ZERO) {
                 arrived.push(frame);
             }
-            assert_eq!(line.counters.lost as usize + arrived.len(), frames.len());
+            assert_eq!(usize::try_from(line.counters.lost).unwrap() + arrived.len(), frames.len());
             (line.counters.lost, arrived)
         };
         let (lost, arrived) = lost_with(7);

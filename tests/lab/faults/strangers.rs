@@ -71,6 +71,18 @@ fn a_silent_connection_is_logged_once_and_closed() {
 }
 
 #[test]
+fn a_scan_that_connects_and_closes_is_nobodys_fault() {
+    let target = Target::raise();
+    for _ in 0..20 {
+        drop(target.dial(VM3));
+    }
+    target.stream.await_progress("beside the scan", Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(&target.vm1.log()[target.logged..], "", "nothing is worth a line");
+    target.stream.finish();
+}
+
+#[test]
 fn an_address_that_is_not_a_peers_is_logged_once_and_closed() {
     let target = Target::raise();
     let stranger = target.dial(VM2);
