@@ -56,6 +56,15 @@ def datagrams(snmp6):
     return count["InDatagrams"] + count["InErrors"] - count["InCsumErrors"]
 
 
+def busy_share(before, after):
+    """Two readings of /proc/stat: the share of the processor that was not idle, stolen included."""
+    first, second = ([int(ticks) for ticks in text.split("\n")[0].split()[1:9]]
+                     for text in (before, after))
+    spent = [late - early for early, late in zip(first, second)]
+    idle = spent[3] + spent[4]
+    return 1 - idle / sum(spent) if sum(spent) else 0
+
+
 def processor_ticks(stat):
     """/proc/PID/stat: user and system time of all its threads."""
     fields = stat.rsplit(")", 1)[1].split()

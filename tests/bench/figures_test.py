@@ -61,6 +61,12 @@ class Counters(unittest.TestCase):
         snmp6 = "Udp6InDatagrams 100\nUdp6InErrors 30\nUdp6InCsumErrors 10\nUdp6NoPorts 5\n"
         self.assertEqual(figures.datagrams(snmp6), 120)
 
+    def test_idle_and_waiting_are_not_busy(self):
+        before = "cpu  100 0 100 1000 50 0 0 10 7 7\ncpu0 ...\n"
+        after = "cpu  110 0 110 1060 60 5 0 15 9 9\ncpu0 ...\n"
+        self.assertAlmostEqual(figures.busy_share(before, after), 0.3)
+        self.assertEqual(figures.busy_share(before, before), 0)
+
     def test_a_process_may_be_called_anything(self):
         self.assertEqual(figures.processor_ticks(STAT), 200)
         self.assertEqual(figures.parent(STAT), 12)

@@ -3,8 +3,10 @@
 import os
 import platform
 import re
+import time
 from pathlib import Path
 
+import figures
 from lab import Failed, run
 
 
@@ -26,6 +28,13 @@ def sentence(machine):
             f"Linux {machine['kernel']}, {machine['system']}; "
             f"outer congestion control by default: {machine['congestion_control']}; "
             f"iperf3 {machine['iperf3']}, ping {machine['ping']}")
+
+
+def busy(seconds=0.3):
+    """How much of the processor others use while nothing is measured, 0 to 1."""
+    before = Path("/proc/stat").read_text()
+    time.sleep(seconds)
+    return figures.busy_share(before, Path("/proc/stat").read_text())
 
 
 def field(file, pattern):

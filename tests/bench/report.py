@@ -2,6 +2,7 @@
 
 import textwrap
 
+import figures
 import machine
 from criteria import criteria
 from plan import LINE_TITLES
@@ -32,6 +33,9 @@ def text(results, ours):
         parts += ["Clean path, TCP in Mbit/s, medians", table(*clean_table(results)), ""]
     for line in results.lines:
         parts += [LINE_TITLES[line] + ", medians", table(*line_table(results, line)), ""]
+    if results.busy:
+        parts.append("processor used by others between measurements: median "
+                     f"{figures.median(results.busy):.0%}, at most {max(results.busy):.0%}")
     for way, why in results.missing.items():
         parts.append(f"not measured: {way}: {why}")
     for failure in results.failures:

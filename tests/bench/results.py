@@ -2,7 +2,7 @@
 
     {"version": 1, "machine": {…}, "plan": {…},
      "ways":  {NAME: {"version": …, "clean": {MEASURE: FIGURE}, "lines": {LINE: {MEASURE: FIGURE}}}},
-     "missing": {NAME: why}}
+     "missing": {NAME: why}, "failures": […], "busy": [0.01, …]}
     FIGURE = {"median": 1.5, "runs": [1, 1.5, null]}        null: that run failed, see "failures"
 """
 
@@ -36,6 +36,8 @@ class Results:
         self.versions = {}
         self.missing = {}
         self.failures = []
+        # How busy others kept the processor just before each measurement, 0 to 1.
+        self.busy = []
         self.clean = {}
         self.lines = {}
 
@@ -79,7 +81,8 @@ class Results:
                           for line, measured in self.lines.items() if name in measured},
             }
         return {"version": 1, "machine": self.machine, "plan": self.plan, "ways": ways,
-                "missing": self.missing, "failures": self.failures}
+                "missing": self.missing, "failures": self.failures,
+                "busy": [rounded(share) for share in self.busy]}
 
 
 def rounded(value):

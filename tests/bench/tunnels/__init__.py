@@ -18,7 +18,7 @@ from tunnels.wireguard import WireguardGo
 WAYS = {
     "direct": (Direct(), True, True),
     "tunnel64d-tls": (Tunnel64d("tls"), True, True),
-    "tunnel64d-tls-1": (Tunnel64d("tls", streams=1), True, False),
+    "tunnel64d-tls-1": (Tunnel64d("tls", streams=1), True, True),
     "tunnel64d-tls-2": (Tunnel64d("tls", streams=2), True, False),
     "tunnel64d-tls-4": (Tunnel64d("tls", streams=4), True, False),
     "tunnel64d-plaintext": (Tunnel64d("plaintext"), True, True),
