@@ -127,7 +127,7 @@ fn subcommand(command: &Command) -> Roff {
             continue;
         }
         let name = argument.get_value_names().map(|names| names.join(" ")).unwrap_or_default();
-        let optional = if argument.is_required_set() { ("", "") } else { ("[", "]…") };
+        let optional = if argument.is_required_set() { ("", "") } else { ("[", "]...") };
         usage.extend([roman(format!(" {}", optional.0)), italic(name), roman(optional.1)]);
     }
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();

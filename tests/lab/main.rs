@@ -19,3 +19,4 @@ mod formats;
 mod harness;
 mod rows;
 mod traffic;
+mod wait;
