@@ -1,4 +1,6 @@
 //! The journal's catalog (`journalctl -x`): an entry for every message.
+//!
+//! journalctl fills in only fields without digits in their names: not `T64_TUNNEL`.
 
 use std::fmt::Write;
 
@@ -19,7 +21,7 @@ fn entry(message: &Message) -> String {
     let _ = write!(
         entry,
         "\n-- {id}\n\
-         Subject: Tunnel @T64_TUNNEL@: {text}\n\
+         Subject: @_SYSTEMD_UNIT@: {text}\n\
          Defined-By: tunnel64d\n\
          Documentation: man:tunnel64d(8)\n\
          \n\

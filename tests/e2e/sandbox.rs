@@ -82,6 +82,9 @@ fn the_journal_explains_each_line(release: Release) {
     let world = World::new();
     let (near, _far) = tunnelled(&world, release);
     let explained = "journalctl --sync; journalctl -x --no-pager -u tunnel64d@tun0";
-    near.await_success(&format!("{explained} | grep 'Subject: Tunnel tun0: session up'"), SOON);
+    near.await_success(
+        &format!("{explained} | grep 'Subject: tunnel64d@tun0.service: session up'"),
+        SOON,
+    );
     near.run(&format!("{explained} | grep 'The peer is connected and packets flow.'"));
 }
