@@ -24,7 +24,7 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -33,6 +33,7 @@ const PACKAGES: [&str; 9] = [
     "procps",
     "openssh-server",
     "autopkgtest",
+    "dpkg-dev",
     "needrestart",
 ];
 
