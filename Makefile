@@ -7,7 +7,10 @@ CARGO := cargo
 TOOLCHAIN := cargo:cargo-web rustc:rustc-web cc:gcc cc:libc6-dev
 LINTERS := cargo-fmt:rustfmt-web cargo-clippy:rust-web-clippy shellcheck:shellcheck
 LAB := ip:iproute2 ss:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:tcpdump \
-	nc:netcat-openbsd iperf3:iperf3 inetd:openbsd-inetd nft:nftables sysctl:procps flock:util-linux
+	nc:netcat-openbsd iperf3:iperf3 inetd:openbsd-inetd nft:nftables sysctl:procps flock:util-linux ethtool:ethtool
+
+BENCH := python3:python3 openssl:openssl ssh:openssh-client
+PYTHON_TESTS := python3 -B -m unittest discover -q -s tests/bench -p '*_test.py'
 
 PACKAGING := dpkg-buildpackage:dpkg-dev dh:debhelper
 MACHINES := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container setpriv:util-linux
@@ -16,15 +19,17 @@ SCRIPTS := tests/need tests/lab/lab tests/lab/demo tests/e2e/rootfs .ci/run pack
 	packaging/crates packaging/smoke debian/tests/tunnel debian/tests/service
 
 # Everything but the lab: no root, no namespaces.
-SINGLE_HOST := --lib --bins $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test quick lint deb e2e reproducible deps clean
+.PHONY: help build demo test quick bench lint deb e2e reproducible deps clean
 
 help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
 	@echo 'make test    everything: lint, units, properties, the lab (root)'
 	@echo 'make quick   units, properties and single-host checks, under two minutes'
+	@echo 'make bench   side by side with its peers, a quarter of an hour (root); shorter: QUICK=1,'
+	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
 	@echo 'make lint    format, clippy, shellcheck'
 	@echo 'make deb     the Debian package: target/debian/tunnel64d.deb'
 	@echo 'make e2e     the package in booted Debian 12 and 13, two gateways each (root)'
@@ -43,17 +48,26 @@ demo:
 
 # Labs run two at a time: each keeps several processes busy, and some tests wait for two seconds.
 test: lint
-	@tests/need $(TOOLCHAIN) $(LAB)
-	$(CARGO) build --locked
+	@tests/need $(TOOLCHAIN) $(LAB) python3:python3
+	$(CARGO) build --locked --bins --examples
 	TUNNEL64D_BIN=target/debug/tunnel64d tests/lab/demo
 	$(CARGO) test --locked $(SINGLE_HOST)
+	$(PYTHON_TESTS)
 	$(CARGO) test --locked --doc
 	RUST_TEST_THREADS=2 $(CARGO) test --locked --test lab
 	$(MAKE) e2e reproducible
 
 quick:
-	@tests/need $(TOOLCHAIN)
+	@tests/need $(TOOLCHAIN) python3:python3
 	$(CARGO) test --locked $(SINGLE_HOST)
+	$(PYTHON_TESTS)
+
+# The peers are unpacked under target/, not installed.
+bench:
+	@tests/need $(TOOLCHAIN) $(LAB) $(BENCH)
+	$(CARGO) build --release --locked --bins --examples
+	@tests/bench/bench $(if $(QUICK),--quick) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) \
+		$(if $(BENCH_LINES),--lines $(BENCH_LINES)) $(if $(BENCH_ROUNDS),--rounds $(BENCH_ROUNDS))
 
 lint:
 	@tests/need $(TOOLCHAIN) $(LINTERS)
@@ -76,7 +90,7 @@ reproducible: deb
 	cmp target/debian/tunnel64d.deb target/e2e/built-again/tunnel64d.deb
 
 deps:
-	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(PACKAGING) $(MACHINES)
+	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH) $(PACKAGING) $(MACHINES)
 
 clean:
 	rm -rf target

@@ -1,7 +1,8 @@
 //! `tunnel64d` carries IPv6 and IPv4 packets from a TUN interface over TCP to the other gateway.
 //!
-//! The rooms, each importing only from rows below its own (`tests/directions.rs` checks it). To
-//! follow a packet, start at [`datapath`]; to follow a start-up, at [`daemon`].
+//! The rooms, from the top down. Each imports only from rows below its own: `docs/architecture.md`
+//! draws the rows, `tests/directions.rs` checks them. To follow a packet, start at [`datapath`]; to
+//! follow a start-up, at [`daemon`].
 //!
 //! - [`cli`]: the commands, one file each, and their exit statuses.
 //! - [`daemon`]: start-up, the main loop and the end of one tunnel; joins all that follows.
@@ -17,7 +18,7 @@
 //!   software GSO.
 //! - [`wire`]: frames, HELLO and BYE: bytes to types and back.
 //! - [`packet`]: views on the bytes of IP packets, and the buffers that they are kept in.
-//! - [`sys`]: the only unsafe code: ioctls and socket options that no crate wraps.
+//! - [`sys`]: the only unsafe code: ioctls, socket options and descriptors that no crate wraps.
 //! - [`metrics`] counters and [`time`]: leaves that any room may use.
 
 #![deny(unsafe_code)]

@@ -271,11 +271,15 @@ fn exit_statuses_tell_usage_from_configuration() {
 }
 
 #[test]
-fn tls_is_refused_with_the_way_out() {
+fn tls_is_the_default_and_needs_the_peers_key() {
     let host = Host::new(&[("etc/tun0.toml", "[link]\nlisten = \"::\"\n")]);
     let seen = host.run(&["check"]);
     assert_eq!(seen.code, Some(78));
-    assert!(seen.stderr.contains("\"tls\" is not built yet in this version"), "{}", seen.stderr);
+    assert!(
+        seen.stderr.contains("security.mode: mode = \"tls\" needs peer_public_keys"),
+        "{}",
+        seen.stderr
+    );
     assert_eq!(seen.stderr.lines().count(), 1);
 }
 

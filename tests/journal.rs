@@ -1,18 +1,19 @@
 //! What journald receives, seen from journald's side of the socket.
 //!
-//! The test starts itself once more, in a mount namespace where this test's socket is
+//! What logs is started in a mount namespace where this test's socket is
 //! `/run/systemd/journal/socket`. Needs root for that.
 
 #![allow(clippy::unwrap_used)] // All of it is test code, also outside the test functions.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use tunnel64d::service::logging::{self, Format};
-use tunnel64d::service::messages::SESSION_UP;
+use tunnel64d::service::messages::{CONFIGURATION_REJECTED, SESSION_UP};
 
 const CHILD: &str = "TEST_JOURNAL_CHILD";
 
@@ -21,35 +22,12 @@ fn the_journal_gets_the_message_id_and_prefixed_fields() {
     if std::env::var_os(CHILD).is_some() {
         return log_something();
     }
-    assert!(nix::unistd::geteuid().is_root(), "run as root: this test makes a mount namespace");
-    let directory = tempfile::tempdir().unwrap();
-    let journal = UnixDatagram::bind(directory.path().join("socket")).unwrap();
-    journal.set_nonblocking(true).unwrap();
-    let stderr = File::create(directory.path().join("stderr")).unwrap();
-    let stat = stderr.metadata().unwrap();
-    let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal \
-                  && mount --bind \"$0\" /run/systemd/journal && exec \"$@\"";
-    let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script])
-        .arg(directory.path())
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "the_journal_gets_the_message_id_and_prefixed_fields"])
-        .env(CHILD, "1")
-        .env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()))
-        .stderr(stderr)
-        .output()
-        .unwrap();
-    let said = std::fs::read_to_string(directory.path().join("stderr")).unwrap();
-    assert!(child.status.success(), "{child:?} {said}");
-    assert_eq!(said, "", "with a journal there is nothing on stderr");
-
-    let mut entries = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(length) = journal.recv(&mut buffer) {
-        if length > 0 {
-            entries.push(parse(&buffer[..length]));
-        }
-    }
+    let (status, entries) = journal_of(&[
+        std::env::current_exe().unwrap().as_os_str(),
+        "--exact".as_ref(),
+        "the_journal_gets_the_message_id_and_prefixed_fields".as_ref(),
+    ]);
+    assert!(status.success(), "{status}");
     assert_eq!(entries.len(), 2, "{entries:?}");
     let up = &entries[0];
     let field = |name: &str| up.get(name).map(String::as_str);
@@ -63,6 +41,62 @@ fn the_journal_gets_the_message_id_and_prefixed_fields() {
     assert_eq!(entries[1]["MESSAGE"], "dialling attempt=7");
     assert_eq!(entries[1]["PRIORITY"], "7");
     assert_eq!(entries[1].get("MESSAGE_ID"), None);
+}
+
+#[test]
+fn a_wrong_configuration_is_an_entry_for_each_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = "[link]\nconect = \"vm3\"\nlisten = 7\n";
+    std::fs::write(directory.path().join("tun0.toml"), wrong).unwrap();
+    let (status, entries) = journal_of(&[
+        env!("CARGO_BIN_EXE_tunnel64d").as_ref(),
+        "run".as_ref(),
+        "tun0".as_ref(),
+        "--config-dir".as_ref(),
+        directory.path().as_os_str(),
+    ]);
+    assert_eq!(status.code(), Some(78));
+    assert!(entries.len() > 1, "{entries:?}");
+    for entry in &entries {
+        assert_eq!(entry["MESSAGE_ID"], CONFIGURATION_REJECTED.id);
+        assert_eq!(entry["PRIORITY"], "3");
+        assert_eq!(entry["T64_TUNNEL"], "tun0");
+    }
+    let names_it = |error: &str| error.contains("tun0.toml:2: link.conect: unknown key");
+    assert!(entries.iter().any(|entry| names_it(&entry["T64_ERROR"])), "{entries:?}");
+}
+
+/// Runs a command in a mount namespace where the journal is ours, and its stderr connected to it.
+/// Gives how it ended and what the journal got; panics when anything else is on stderr.
+fn journal_of(command: &[&OsStr]) -> (ExitStatus, Vec<HashMap<String, String>>) {
+    assert!(nix::unistd::geteuid().is_root(), "run as root: this test makes a mount namespace");
+    let directory = tempfile::tempdir().unwrap();
+    let journal = UnixDatagram::bind(directory.path().join("socket")).unwrap();
+    journal.set_nonblocking(true).unwrap();
+    let stderr = File::create(directory.path().join("stderr")).unwrap();
+    let stat = stderr.metadata().unwrap();
+    let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal \
+                  && mount --bind \"$0\" /run/systemd/journal && exec \"$@\"";
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(directory.path())
+        .args(command)
+        .env(CHILD, "1")
+        .env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()))
+        .stderr(stderr)
+        .output()
+        .unwrap();
+    let said = std::fs::read_to_string(directory.path().join("stderr")).unwrap();
+    assert_eq!(said, "", "with a journal there is nothing on stderr");
+
+    let mut entries = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(length) = journal.recv(&mut buffer) {
+        if length > 0 {
+            entries.push(parse(&buffer[..length]));
+        }
+    }
+    (child.status, entries)
 }
 
 fn log_something() {

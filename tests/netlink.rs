@@ -35,6 +35,8 @@ fn the_interface_gets_everything_at_once_and_nothing_the_second_time() {
             words(&applied),
             [
                 "mtu 1400",
+                "ipv4 heeds the carrier",
+                "ipv6 heeds the carrier",
                 "address generation off",
                 "up",
                 "address fc00:1234:ffff::1/64 added",
@@ -173,6 +175,25 @@ fn a_burst_of_changes_is_one_event() {
 }
 
 #[test]
+fn a_caller_that_keeps_giving_up_waiting_hears_of_a_change_all_the_same() {
+    in_namespace(|mut lab| async move {
+        let desired = gateway();
+        expect_done(&lab.netlink.apply(&desired).await);
+        lab.expect_quiet(&desired).await;
+        ip("-6 route flush dev tun0 proto 64");
+        let end = Time::now() + Duration::from_secs(1);
+        loop {
+            assert!(Time::now() < end, "no event for a caller that never waits for 50 ms");
+            let patience = Duration::from_millis(10);
+            if timeout(patience, lab.watch.changed(lab.index, &desired)).await.is_ok() {
+                break;
+            }
+        }
+        lab.expect_quiet(&desired).await;
+    });
+}
+
+#[test]
 fn a_lost_notification_counts_as_a_change() {
     in_namespace(|mut lab| async move {
         let desired = gateway();
@@ -212,6 +233,83 @@ fn a_lost_carrier_takes_nothing_away_and_keeps_nothing_from_being_restored() {
         assert!(!addresses.contains("tentative"), "{addresses}");
         let again = lab.netlink.apply(&desired).await;
         assert!(again.changes.is_empty(), "{again:?}");
+    });
+}
+
+#[test]
+fn routes_are_passed_over_without_a_carrier() {
+    in_namespace(|lab| async move {
+        let desired = gateway();
+        expect_done(&lab.netlink.apply(&desired).await);
+        for (family, way) in [("-4", "10.4.1.1"), ("-6", "fc00:1234:4::36")] {
+            let destination =
+                Lookup { destination: address(way), source: None, mark: None, device: None };
+            for carrier in [true, false, true] {
+                tun::set_carrier(lab.queue.as_fd(), carrier).unwrap();
+                let expected = carrier.then_some(lab.index);
+                let mut found = None;
+                // Carriers are told of by a work queue of the kernel's.
+                for _ in 0..50 {
+                    found = lab.netlink.route_to(destination).await.unwrap();
+                    if found == expected {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                assert_eq!(found, expected, "{family} with carrier {carrier}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_carrier_that_cannot_be_heeded_is_a_shortcoming_and_no_failure() {
+    in_namespace(|lab| async move {
+        // As ProtectKernelTunables= does it, for this thread alone.
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let mount = |arguments: &str| {
+            let done = Command::new("mount").args(arguments.split_whitespace()).status();
+            assert!(done.unwrap().success(), "mount {arguments}");
+        };
+        mount("--make-rprivate /");
+        mount("--bind /proc/sys /proc/sys");
+        mount("-o remount,bind,ro /proc/sys");
+        let applied = lab.netlink.apply(&gateway()).await;
+        expect_done(&applied);
+        let [error @ Error::CarrierNotHeeded { .. }] = &applied.shortcomings[..] else {
+            panic!("{applied:?}")
+        };
+        let what_to_do = "net.ipv6.conf.tun0.ignore_routes_with_linkdown=1";
+        assert!(error.to_string().contains(what_to_do), "{error}");
+    });
+}
+
+#[test]
+fn a_renamed_interface_is_noticed_and_takes_its_name_back() {
+    in_namespace(|mut lab| async move {
+        let desired = gateway();
+        expect_done(&lab.netlink.apply(&desired).await);
+        lab.expect_quiet(&desired).await;
+        ip("link set tun0 down");
+        ip("link set tun0 name wan0");
+        ip("link set wan0 up");
+        assert_eq!(lab.changed(&desired).await, Event::Changed);
+        assert_eq!(lab.netlink.name_of(lab.index).await.unwrap().as_deref(), Some("wan0"));
+        lab.netlink.rename(lab.index, "tun0").await.unwrap();
+        assert_eq!(lab.netlink.index_of("tun0").await.unwrap(), Some(lab.index));
+        expect_done(&lab.netlink.apply(&desired).await);
+        assert!(ip("-6 route show proto 64").contains("fc00:1234:4::/64"));
+        assert!(ip("link show tun0").contains("UP"));
+        assert_eq!(lab.netlink.name_of(9999).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_tun_is_told_from_other_interfaces() {
+    in_namespace(|lab| async move {
+        for (name, is_tun) in [("tun0", true), ("lo", false), ("none0", false)] {
+            assert_eq!(lab.netlink.is_tun(name).await.unwrap(), is_tun, "{name}");
+        }
     });
 }
 
@@ -388,11 +486,11 @@ fn ipv6_switched_off_on_the_interface_is_named() {
 }
 
 #[test]
-fn an_mtu_is_set_by_itself_and_raised_back_over_what_ipv6_needs() {
+fn an_mtu_is_raised_back_over_what_ipv6_needs() {
     in_namespace(|lab| async move {
         let mut desired = gateway();
         expect_done(&lab.netlink.apply(&desired).await);
-        lab.netlink.set_mtu("tun0", 1000).await.unwrap();
+        ip("link set tun0 mtu 1000");
         assert!(!ip("-6 addr show dev tun0").contains("inet6"));
         desired.mtu = u16::MAX;
         expect_done(&lab.netlink.apply(&desired).await);
@@ -400,10 +498,9 @@ fn an_mtu_is_set_by_itself_and_raised_back_over_what_ipv6_needs() {
         assert!(addresses.contains("fc00:1234:ffff::1/64"), "{addresses}");
         assert!(!addresses.contains("fe80"), "{addresses}");
         assert!(ip("link show tun0").contains("mtu 65535"));
-        let error = lab.netlink.set_mtu("none0", 1500).await.unwrap_err();
-        assert!(matches!(error, Error::NoInterface(_)), "{error}");
-        let error = lab.netlink.set_mtu("tun0", 20).await.unwrap_err();
-        assert!(matches!(error, Error::Mtu { .. }), "{error}");
+        desired.mtu = 20;
+        let applied = lab.netlink.apply(&desired).await;
+        assert!(matches!(applied.failures[..], [Error::Mtu { .. }]), "{applied:?}");
     });
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod exit;
 mod import;
+mod keys;
 mod run;
 
 use std::io::{self, Write};
@@ -78,6 +79,10 @@ pub enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Make a private key and print it
+    Genkey,
+    /// Read a private key on stdin and print its public key
+    Pubkey,
     /// Translate an old key=value file to TOML on stdout
     Import {
         /// The old file; - for stdin
@@ -98,6 +103,8 @@ pub fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Run { name } => run::run(&cli.options, name),
         Command::Check { names, print } => check::check(&cli.options, names, *print),
+        Command::Genkey => keys::genkey(),
+        Command::Pubkey => keys::pubkey(),
         Command::Import { file } => import::import(file),
     };
     exit.into()

@@ -1,18 +1,31 @@
 //! `tunnel64d run NAME`: the daemon, in the foreground.
 
 use super::{Exit, Options, complain};
-use crate::config::{self, Level, LogFormat, Settings};
-use crate::daemon;
-use crate::service::logging;
+use crate::config::{self, Errors, Level, LogFormat, Settings};
+use crate::service::{logging, messages};
+use crate::{daemon, report};
 
 /// Runs the instance `name` until it is told to stop.
 pub fn run(options: &Options, name: &str) -> Exit {
     match config::load(&options.sources(name)) {
         Ok(loaded) => carry(&loaded.settings),
         Err(errors) => {
-            complain(&errors.to_string());
+            reject(name, &errors);
             Exit::Configuration
         }
+    }
+}
+
+/// Says what is wrong with the configuration, which would have said where to log: in the journal
+/// an entry for each error, else lines for people.
+fn reject(name: &str, errors: &Errors) {
+    let (level, format) = (tracing::Level::INFO, logging::Format::Auto);
+    if logging::stderr_is_the_journal() && logging::init(name, level, format).is_ok() {
+        for error in errors.iter() {
+            report!(messages::CONFIGURATION_REJECTED, error = error);
+        }
+    } else {
+        complain(&errors.to_string());
     }
 }
 
@@ -25,7 +38,11 @@ fn carry(settings: &Settings) -> Exit {
     match daemon::run(settings) {
         Ok(()) => Exit::Fine,
         Err(error) => {
-            complain(&format!("{}: {error}", settings.name));
+            if error.is_configuration() {
+                report!(messages::CONFIGURATION_REJECTED, error = error);
+                return Exit::Configuration;
+            }
+            report!(messages::START_FAILED, error = error);
             if error.is_permission() { Exit::Permission } else { Exit::Failed }
         }
     }

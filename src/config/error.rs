@@ -184,11 +184,11 @@ pub enum Problem {
         "mode = \"plaintext\" needs peer_addresses (set security.peer_addresses to the addresses of the peer)"
     )]
     PlaintextForAnyone,
-    /// TLS is designed but not there.
+    /// TLS without a key to know the peer by.
     #[error(
-        "\"tls\" is not built yet in this version (set mode = \"plaintext\" with peer_addresses, on trusted networks only)"
+        "mode = \"tls\" needs peer_public_keys (set security.peer_public_keys to what `tunnel64d pubkey` prints for the other end's key)"
     )]
-    TlsNotBuilt,
+    TlsForNobody,
     /// Neither end of the link is configured.
     #[error(
         "neither listen nor connect is set, so there is no peer (set one of them; looked for: {0})"

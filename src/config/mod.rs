@@ -9,7 +9,6 @@
 //! - `print`: settings and their origins → TOML.
 //! - [`legacy`]: the old `key=value` file → TOML.
 
-mod base64;
 mod document;
 mod error;
 mod layers;

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::base64;
 use super::document::key_name;
 use super::error::Origin;
 use super::schema;
@@ -148,9 +147,7 @@ fn value(settings: &Settings, key: &str) -> Option<String> {
         "security.private_key_file" => {
             quote(&security.private_key_file.as_ref()?.display().to_string())
         }
-        "security.peer_public_keys" => {
-            list(security.peer_public_keys.iter().map(base64::encode_key))
-        }
+        "security.peer_public_keys" => list(security.peer_public_keys.iter()),
         "security.peer_addresses" => list(security.peer_addresses.iter()),
         "security.allowed_sources" => list(security.allowed_sources.as_ref()?.iter()),
         "queue.target" => duration(queue.target),

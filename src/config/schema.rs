@@ -92,7 +92,7 @@ pub const KEYS: &[Key] = &[
         "DSCP value of the link's packets."),
     key("link.streams", Kind::TextOrInteger, Some("\"auto\""),
         "\"auto\" or a whole number from 1 to 16",
-        "TCP connections of a session, each with a TUN queue of its own."),
+        "TCP connections of a session, each with a TUN queue of its own; auto is 1, more help on lines of several Gbit/s."),
     key("link.congestion", Kind::Text, Some("\"auto\""),
         "\"auto\", \"default\" or a name of 1 to 15 characters of a-z, 0-9, '_' and '-'",
         "TCP congestion control; auto takes bbr where the kernel has it."),

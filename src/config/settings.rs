@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::transport::keys::PublicKey;
+
 /// All settings of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -158,8 +160,8 @@ pub struct Security {
     pub mode: Mode,
     /// File with this end's private key, an absolute path; default: the credential `tunnel64d.key`.
     pub private_key_file: Option<PathBuf>,
-    /// Public keys that the peer may prove, no key twice; default: none.
-    pub peer_public_keys: Vec<[u8; 32]>,
+    /// Public keys that the peer may prove, no key twice; default: none, never empty with tls.
+    pub peer_public_keys: Vec<PublicKey>,
     /// Outer networks that may connect at all, no network twice; default: any, never empty with plaintext.
     pub peer_addresses: Vec<IpNet>,
     /// Inner source networks accepted from the peer, never empty; `None`: what routes and addresses imply.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::transport::keys::PublicKey;
 
 const VALID: &str = "[link]\nconnect = \"172.16.2.163\"\n\
                      [security]\nmode = \"plaintext\"\npeer_addresses = [\"172.16.2.163\"]\n";
@@ -304,12 +305,12 @@ fn text_that_is_not_utf8_or_not_toml_is_named_with_its_line() {
 }
 
 #[test]
-fn tls_is_one_error_whether_it_is_written_or_left_at_the_default() {
+fn tls_without_a_peer_key_is_one_error_whether_it_is_written_or_left_at_the_default() {
     let written = errors_of("[link]\nlisten = \"::\"\n[security]\nmode = \"tls\"\n");
     assert_eq!(
         written,
-        ["etc/tun0.toml:4: security.mode: \"tls\" is not built yet in this version (set mode = \
-          \"plaintext\" with peer_addresses, on trusted networks only)"]
+        ["etc/tun0.toml:4: security.mode: mode = \"tls\" needs peer_public_keys (set \
+          security.peer_public_keys to what `tunnel64d pubkey` prints for the other end's key)"]
     );
     let default = errors_of("[link]\nlisten = \"::\"\n");
     assert_eq!(default, [written[0].replace("toml:4", "toml")]);
@@ -321,7 +322,7 @@ fn what_is_missing_is_named_beside_what_is_wrong() {
         errors_of("[link]\ndscp = 64\n[security]\nmode = \"tls\"\npeer_addresses = [\"x\"]\n");
     assert_eq!(errors.len(), 4, "{errors:#?}");
     assert!(errors[0].starts_with("etc/tun0.toml: link: neither"), "{errors:#?}");
-    assert!(errors[2].contains("not built yet"), "{errors:#?}");
+    assert!(errors[2].contains("needs peer_public_keys"), "{errors:#?}");
 }
 
 #[test]
@@ -652,7 +653,7 @@ proptest! {
             format!("link.dead_after={}ms", keepalive + 1_001),
             format!("queue.limit={limit}"),
             format!("queue.ecn={ecn}"),
-            format!("security.peer_public_keys=[\"{}\"]", base64::encode_key(&key)),
+            format!("security.peer_public_keys=[\"{}\"]", PublicKey(key)),
             format!("security.allowed_sources=::/0,10.0.0.0/8"),
             format!("security.private_key_file={}", print::quote(&path)),
             format!("metrics.listen={}", print::quote(&format!("unix:{path}"))),

@@ -188,8 +188,10 @@ fn security(reader: &mut Reader) -> Option<Security> {
         None => Some(None),
         Some(_) => reader.list("security.allowed_sources", network).map(Some),
     };
-    if let Some(mode) = mode {
-        refuse_tls(reader, mode);
+    let nobody = mode == Some(Mode::Tls) && peer_public_keys.as_ref().is_some_and(Vec::is_empty);
+    let is_written = reader.merged.origin(&["security", "mode"], None) != Origin::BuiltIn;
+    if nobody && (is_written || reader.complete("security")) {
+        reader.error(&["security", "mode"], Problem::TlsForNobody);
     }
     let anyone =
         mode == Some(Mode::Plaintext) && peer_addresses.as_ref().is_some_and(Vec::is_empty);
@@ -206,15 +208,6 @@ fn security(reader: &mut Reader) -> Option<Security> {
         peer_addresses: peer_addresses?,
         allowed_sources: allowed_sources?,
     })
-}
-
-/// The one place that knows that TLS is missing: without this function, its call and
-/// [`Problem::TlsNotBuilt`], mode "tls" is an ordinary setting.
-fn refuse_tls(reader: &mut Reader, mode: Mode) {
-    let is_written = reader.merged.origin(&["security", "mode"], None) != Origin::BuiltIn;
-    if mode == Mode::Tls && (is_written || reader.complete("security")) {
-        reader.error(&["security", "mode"], Problem::TlsNotBuilt);
-    }
 }
 
 fn queue(reader: &mut Reader) -> Option<Queue> {

@@ -3,6 +3,7 @@
 //! A parser either gives the typed value, or says that the value doesn't fit (then the key's range from
 //! the schema is quoted), or names a particular problem.
 
+use crate::transport::keys::PublicKey;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -263,8 +264,8 @@ pub fn metrics_listen(value: &Value) -> Parsed<MetricsListen> {
 }
 
 /// A public key: 32 bytes in base64.
-pub fn public_key(value: &Value) -> Parsed<[u8; 32]> {
-    super::base64::decode_key(text(value)?).ok_or(Refusal::Unfit)
+pub fn public_key(value: &Value) -> Parsed<PublicKey> {
+    text(value)?.parse().map_err(|_| Refusal::Unfit)
 }
 
 /// A value as it is quoted in messages: short, on one line, and as TOML where possible.

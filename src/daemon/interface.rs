@@ -1,13 +1,15 @@
 //! The tunnel's interface: created, configured, put right when somebody else changes it, and
-//! created again when somebody deletes it.
+//! created again when somebody deletes it, at a pace that two who disagree can keep up.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use crate::netlink::{Applied, Desired, Event, Netlink, Patience, Watch};
+use crate::netlink::{self, Applied, Desired, Event, Netlink, Patience, Watch};
 use crate::packet::offload::Accepts;
 use crate::service::messages;
+use crate::service::trouble::Trouble;
 use crate::time::Time;
-use crate::tun::device::{self, Opened};
+use crate::tun::device::{self, OpenError, Opened};
 use crate::{note, report};
 
 use super::Error;
@@ -25,7 +27,9 @@ pub struct Interface {
     watch: Watch,
     patience: Patience,
     due: Option<Time>,
-    complaint: String,
+    trouble: Trouble,
+    shortcomings: Trouble,
+    quarrels: bool,
 }
 
 impl Interface {
@@ -49,31 +53,12 @@ impl Interface {
             watch,
             patience: Patience::default(),
             due: None,
-            complaint: String::new(),
+            trouble: Trouble::default(),
+            shortcomings: Trouble::default(),
+            quarrels: false,
         };
         let (opened, accepts) = interface.open().await?;
         Ok((interface, opened, accepts))
-    }
-
-    /// Creates the interface again if it was deleted. `None` when it is there after all, or when it
-    /// did not work out yet.
-    pub async fn recreate(&mut self) -> Option<Vec<Opened>> {
-        if self.index != 0 {
-            let index = self.netlink.index_of(self.name()).await.ok()?.unwrap_or_default();
-            if index == self.index {
-                return None;
-            }
-            report!(messages::INTERFACE_LOST, interface = self.name());
-            self.index = 0;
-        }
-        match self.open().await {
-            Ok((opened, _)) => Some(opened),
-            Err(error) => {
-                self.complain(error.to_string());
-                self.due = Some(Time::now() + AGAIN);
-                None
-            }
-        }
     }
 
     /// Waits until somebody else has changed the interface.
@@ -81,27 +66,38 @@ impl Interface {
         self.watch.changed(self.index, &self.desired).await
     }
 
-    /// Somebody else has changed the interface: put it right, at once or after a pause.
+    /// Somebody else has changed, renamed or deleted the interface: put it right, at once or after
+    /// a pause.
     pub fn disturbed(&mut self, now: Time) {
         let due = now + self.patience.pause(now);
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
-    /// When [`Self::restore`] is due.
+    /// When [`Self::mend`] is due.
     pub fn due(&self) -> Option<Time> {
         self.due
     }
 
-    /// Puts right what is not as desired.
-    pub async fn restore(&mut self, now: Time) {
+    /// Puts right what is not as desired. Gives new queues when the interface had to be created
+    /// again; the old ones are of no use then.
+    ///
+    /// An interface that was renamed gets its name back: traffic goes on meanwhile, while a new
+    /// one beside it would have to take its addresses and routes away.
+    pub async fn mend(&mut self, now: Time) -> Option<Vec<Opened>> {
         self.due = None;
-        let applied = self.apply().await;
-        if !applied.changes.is_empty() {
-            self.patience.restored(now);
-            for change in &applied.changes {
-                report!(messages::INTERFACE_RESTORED, interface = self.name(), change = change);
-            }
+        match self.present_name().await {
+            Ok(Some(name)) if name == self.name() => self.restore(now).await,
+            Ok(Some(name)) => match self.netlink.rename(self.index, self.name()).await {
+                Ok(()) => {
+                    self.restored(now, format_args!("name {name} taken back"));
+                    self.restore(now).await;
+                }
+                Err(error) => self.try_again(now, &error.to_string()),
+            },
+            Ok(None) => return self.recreate(now).await,
+            Err(error) => self.try_again(now, &error.to_string()),
         }
+        None
     }
 
     /// Limits the MTU to what both ends agreed on.
@@ -111,7 +107,7 @@ impl Interface {
             let applied = self.apply().await;
             if !applied.changes.is_empty() {
                 note!(
-                    INFO,
+                    DEBUG,
                     "MTU set to the smaller of both ends'",
                     interface = self.name(),
                     mtu = mtu
@@ -120,9 +116,9 @@ impl Interface {
         }
     }
 
-    /// Whether the interface is gone, and could not be created again yet.
-    pub fn is_gone(&self) -> bool {
-        self.index == 0
+    /// What is not as configured, and why.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.current()
     }
 
     /// The interface's name.
@@ -141,34 +137,122 @@ impl Interface {
     }
 
     async fn open(&mut self) -> Result<(Vec<Opened>, Accepts), Error> {
-        let (opened, accepts) = device::open(self.name(), self.queues, self.offload)?;
+        let (opened, accepts) = match device::open(self.name(), self.queues, self.offload) {
+            // Advice to remove the interface is no good if it is, say, the uplink.
+            Err(OpenError::Busy(name)) if !self.netlink.is_tun(&name).await? => {
+                return Err(OpenError::Taken(name).into());
+            }
+            opened => opened?,
+        };
         self.index = self.netlink.index_of(self.name()).await?.unwrap_or_default();
-        report!(
-            messages::INTERFACE_CREATED,
-            interface = self.name(),
-            offload = format_args!("{accepts:?}")
-        );
+        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = words(accepts));
         let _ = self.apply().await;
         Ok((opened, accepts))
     }
 
+    async fn recreate(&mut self, now: Time) -> Option<Vec<Opened>> {
+        if self.index != 0 {
+            report!(messages::INTERFACE_LOST, interface = self.name());
+            self.index = 0;
+        }
+        match self.open().await {
+            Ok((opened, _)) => {
+                self.patience.restored(now);
+                self.mention_quarrel(now);
+                Some(opened)
+            }
+            Err(error) => {
+                self.try_again(now, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The name that the interface has now; `None` when it is gone.
+    async fn present_name(&self) -> Result<Option<String>, netlink::Error> {
+        if self.index == 0 {
+            return Ok(None);
+        }
+        self.netlink.name_of(self.index).await
+    }
+
+    async fn restore(&mut self, now: Time) {
+        let applied = self.apply().await;
+        let changes = applied.changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        if !changes.is_empty() {
+            self.restored(now, changes.join(", "));
+        }
+    }
+
+    fn restored(&mut self, now: Time, change: impl Display) {
+        if !self.quarrels {
+            report!(messages::INTERFACE_RESTORED, interface = self.name(), change = change);
+        } else {
+            note!(DEBUG, "interface restored", interface = self.name(), change = change);
+        }
+        self.patience.restored(now);
+        self.mention_quarrel(now);
+    }
+
+    /// From here on single restorations are not worth a line.
+    fn mention_quarrel(&mut self, now: Time) {
+        let before = std::mem::replace(&mut self.quarrels, self.patience.is_quarrel(now));
+        if self.quarrels && !before {
+            report!(messages::INTERFACE_QUARREL, interface = self.name());
+        }
+    }
+
     async fn apply(&mut self) -> Applied {
         let applied = self.netlink.apply(&self.desired).await;
-        if applied.failures.is_empty() {
-            self.complaint.clear();
+        for shortcoming in &applied.shortcomings {
+            if self.shortcomings.failed(&shortcoming.to_string()) {
+                report!(messages::CARRIER_UNHEEDED, error = shortcoming);
+            }
+        }
+        let gone = |error: &netlink::Error| matches!(error, netlink::Error::NoInterface(_));
+        if applied.failures.iter().any(gone) {
+            self.disturbed(Time::now());
+        } else if applied.failures.is_empty() {
+            self.trouble.is_over();
         } else {
-            let failures = applied.failures.iter().map(ToString::to_string);
-            self.complain(failures.collect::<Vec<_>>().join("; "));
-            self.due = Some(Time::now() + AGAIN);
+            let failures = applied.failures.iter().map(ToString::to_string).collect::<Vec<_>>();
+            self.try_again(Time::now(), &failures.join("; "));
         }
         applied
     }
 
-    /// Says what is wrong, once for as long as it stays the same.
-    fn complain(&mut self, complaint: String) {
-        if self.complaint != complaint {
-            report!(messages::INTERFACE_INCOMPLETE, interface = self.name(), error = complaint);
-            self.complaint = complaint;
+    /// Says what is wrong, once for as long as it stays the same, and comes back to it.
+    fn try_again(&mut self, now: Time, why: &str) {
+        self.due = Some(now + AGAIN);
+        if self.trouble.failed(why) {
+            report!(messages::INTERFACE_INCOMPLETE, interface = self.name(), error = why);
         }
+    }
+}
+
+/// The kinds of super-packets, as an admin would name them.
+fn words(accepts: Accepts) -> String {
+    let has = |kind: Accepts| accepts.contains(kind);
+    let words: Vec<_> = [
+        (has(Accepts::CHECKSUM), "checksum"),
+        (has(Accepts::TSO4) && has(Accepts::TSO6), "tcp"),
+        (has(Accepts::USO4) && has(Accepts::USO6), "udp"),
+    ]
+    .into_iter()
+    .filter_map(|(has, word)| has.then_some(word))
+    .collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offloads_are_named_in_words() {
+        let tcp = Accepts::CHECKSUM.union(Accepts::TSO4).union(Accepts::TSO6);
+        assert_eq!(words(Accepts::ALL), "checksum, tcp, udp");
+        assert_eq!(words(tcp), "checksum, tcp");
+        assert_eq!(words(Accepts::NONE), "none");
     }
 }

@@ -11,12 +11,14 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::config::Endpoint;
+use crate::link::session::Identity;
 use crate::netlink::{Lookup, Netlink};
 use crate::packet::buffer::Pool;
-use crate::transport::{Stream, tcp};
+use crate::transport::keys::PublicKey;
+use crate::transport::{HandshakeError, Protection, Stream, tcp, tls};
 use crate::wire::bye::Bye;
 use crate::wire::frame::{self, Kind};
-use crate::wire::hello::{self, Hello};
+use crate::wire::hello::{self, Hello, Instance};
 
 /// How long somebody who connected may take for HELLO.
 const GREETING: Duration = Duration::from_secs(5);
@@ -31,6 +33,23 @@ pub struct Introduced {
     pub stream: Stream,
     /// What the peer said.
     pub hello: Hello,
+    /// Who the peer is.
+    pub identity: Identity,
+}
+
+impl Introduced {
+    fn new(stream: Stream, hello: Hello, key: Option<PublicKey>) -> Self {
+        let identity =
+            key.map_or_else(|| plaintext_identity(hello.instance), |key| Identity(key.0));
+        Self { stream, hello, identity }
+    }
+}
+
+/// Without keys, the process's random name orders two ends that have both dialled.
+pub fn plaintext_identity(instance: Instance) -> Identity {
+    let mut identity = [0; 32];
+    identity[..16].copy_from_slice(&instance.0);
+    Identity(identity)
 }
 
 /// Why a connection did not come about.
@@ -55,6 +74,22 @@ pub enum Failure {
     /// The way to the address leads into the tunnel.
     #[error("{0} is routed into the tunnel itself: give it a route through the uplink")]
     Loop(SocketAddr),
+    /// No endpoint has answered, though none has failed for good either.
+    #[error("no answer from {endpoints} within {} s", .patience.as_secs())]
+    Unanswered {
+        /// The endpoints that were dialled.
+        endpoints: String,
+        /// How long that may take.
+        patience: Duration,
+    },
+    /// The connection was made, but what is at its other end is no peer.
+    #[error("{address}: {failure}")]
+    Dialled {
+        /// The address that was dialled.
+        address: SocketAddr,
+        /// What is wrong with it.
+        failure: Box<Failure>,
+    },
     /// Nothing came for too long.
     #[error("timed out after {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -70,6 +105,9 @@ pub enum Failure {
     /// Another frame came first.
     #[error("the first frame is no HELLO")]
     OtherFrame,
+    /// The ends don't accept each other's keys, or not even each other's protocol.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
     /// The peer refused.
     #[error("refused: {}", .0.reason)]
     Refused(Bye),
@@ -81,7 +119,19 @@ pub enum Failure {
 impl Failure {
     /// Whether it shows a peer that does not follow the protocol, not just one that is not there.
     pub fn is_misbehaviour(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Hello(_) | Self::OtherFrame | Self::TimedOut(_))
+        let foreign = matches!(self, Self::Handshake(HandshakeError::Tls(_))) && !self.is_refusal();
+        foreign
+            || matches!(
+                self,
+                Self::Frame(_) | Self::Hello(_) | Self::OtherFrame | Self::TimedOut(_)
+            )
+    }
+
+    /// Whether one end does not take the other's key.
+    pub fn is_refusal(&self) -> bool {
+        use tls::Error::{KeyKind, Refused, UnknownKey};
+        let Self::Handshake(HandshakeError::Tls(error)) = self else { return false };
+        matches!(error, UnknownKey(_) | KeyKind | Refused(_))
     }
 }
 
@@ -92,6 +142,8 @@ pub struct Dialler {
     pub endpoints: Vec<Endpoint>,
     /// How connections leave the machine.
     pub options: tcp::Options,
+    /// How they are protected.
+    pub protection: Protection,
     /// Whom to ask for the way.
     pub netlink: Netlink,
     /// The index of the tunnel's own interface.
@@ -106,7 +158,13 @@ impl Dialler {
     /// Why none of the endpoints answered within `patience`.
     pub async fn dial(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
         let attempt = timeout(patience, self.dial_all(hello, patience));
-        attempt.await.unwrap_or(Err(Failure::TimedOut(patience)))
+        attempt.await.unwrap_or_else(|_| {
+            let endpoints = self.endpoints.iter().map(ToString::to_string);
+            Err(Failure::Unanswered {
+                endpoints: endpoints.collect::<Vec<_>>().join(", "),
+                patience,
+            })
+        })
     }
 
     async fn dial_all(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
@@ -145,11 +203,18 @@ impl Dialler {
         let timed_out = |_| failed(io::ErrorKind::TimedOut.into());
         let tcp = timeout(patience, tcp::dial(address, &self.options)).await;
         let tcp = tcp.map_err(timed_out)?.map_err(failed)?;
-        let mut stream = Stream::plaintext(tcp, address);
-        stream.push_control(Kind::Hello, &hello.to_body());
-        stream.flush(&mut Pool::default()).map_err(failed)?;
-        let hello = timeout(patience, hear(&mut stream)).await.map_err(timed_out)??;
-        Ok(Introduced { stream, hello })
+        let introduce = async {
+            let mut stream = Stream::dialled(tcp, address, &self.protection)?;
+            let key = stream.handshake().await?;
+            stream.push_control(Kind::Hello, &hello.to_body());
+            stream.flush(&mut Pool::default()).map_err(failed)?;
+            let hello = hear(&mut stream).await?;
+            Ok(Introduced::new(stream, hello, key))
+        };
+        timeout(patience, introduce).await.map_err(timed_out)?.map_err(|failure| match failure {
+            Failure::Connect { .. } => failure,
+            failure => Failure::Dialled { address, failure: Box::new(failure) },
+        })
     }
 
     async fn leads_into_tunnel(&self, address: SocketAddr) -> bool {
@@ -164,15 +229,23 @@ impl Dialler {
     }
 }
 
-/// Waits for the HELLO of somebody who connected. Nothing is said before it has come.
+/// Waits for the HELLO of somebody who connected, behind the layer's handshake. Nothing is said
+/// before both have come.
 ///
 /// # Errors
 /// Why it did not come.
-pub async fn greet(tcp: TcpStream, peer: SocketAddr) -> Result<Introduced, Failure> {
-    let mut stream = Stream::plaintext(tcp, peer);
-    let hello =
-        timeout(GREETING, hear(&mut stream)).await.map_err(|_| Failure::TimedOut(GREETING))??;
-    Ok(Introduced { stream, hello })
+pub async fn greet(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    protection: &Protection,
+) -> Result<Introduced, Failure> {
+    let introduce = async {
+        let mut stream = Stream::accepted(tcp, peer, protection)?;
+        let key = stream.handshake().await?;
+        let hello = hear(&mut stream).await?;
+        Ok(Introduced::new(stream, hello, key))
+    };
+    timeout(GREETING, introduce).await.unwrap_or(Err(Failure::TimedOut(GREETING)))
 }
 
 async fn hear(stream: &mut Stream) -> Result<Hello, Failure> {
@@ -184,7 +257,15 @@ async fn hear(stream: &mut Stream) -> Result<Hello, Failure> {
                 _ => Err(Failure::OtherFrame),
             };
         }
-        stream.readable().await.map_err(Failure::Closed)?;
-        stream.read().map_err(Failure::Closed)?;
+        stream.readable().await.map_err(closed)?;
+        stream.read().map_err(closed)?;
+    }
+}
+
+/// A refusal of our key comes when we already wait for HELLO: it is one of TLS all the same.
+fn closed(error: io::Error) -> Failure {
+    match error.downcast::<tls::Error>() {
+        Ok(error) => Failure::Handshake(error.into()),
+        Err(error) => Failure::Closed(error),
     }
 }

@@ -1,14 +1,19 @@
 //! One tunnel, from start-up to the end: joins what the other rooms do.
 //!
-//! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface and
-//! tells the [`worker`]s, one per stream, what to do. [`introduction`] dials and greets,
-//! [`interface`] keeps the TUN interface as configured, [`parameters`] cuts the settings into what
-//! each room needs.
+//! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
+//! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
+//! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
+//! configured. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
+//! what each room needs.
 
+pub mod arrivals;
 pub mod interface;
 pub mod introduction;
+pub mod listening;
 pub mod parameters;
+pub mod status;
 pub mod tunnel;
+pub mod watchdog;
 pub mod worker;
 
 use std::io;
@@ -19,6 +24,8 @@ use crate::netlink;
 use crate::report;
 use crate::service::messages;
 use crate::service::notify::Notifier;
+use crate::transport::keys::{self, PublicKey};
+use crate::transport::tls;
 use crate::tun::device::OpenError;
 
 use tunnel::Tunnel;
@@ -35,6 +42,21 @@ pub enum Error {
     /// The kernel doesn't let us configure interfaces.
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
+    /// No private key is configured.
+    #[error(
+        "no private key: make one with `tunnel64d genkey`, and name its file in \
+         security.private_key_file or give it as the credential tunnel64d.key"
+    )]
+    NoKey,
+    /// The private key can't be read, or is none.
+    #[error(transparent)]
+    KeyFile(#[from] keys::FileError),
+    /// The peer is to show the key that we show.
+    #[error("security.peer_public_keys holds our own key {0}: it takes the other end's")]
+    OwnKey(PublicKey),
+    /// The key is one that TLS can't use.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The kernel refused something that every program needs.
     #[error("{what}: {source}")]
     System {
@@ -49,6 +71,18 @@ impl Error {
     /// Whether more privileges would help.
     pub fn is_permission(&self) -> bool {
         matches!(self, Self::Interface(OpenError::NotAllowed(_)))
+    }
+
+    /// Whether the configuration is to blame: starting again changes nothing.
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::NoKey
+                | Self::KeyFile(_)
+                | Self::OwnKey(_)
+                | Self::Tls(_)
+                | Self::Interface(OpenError::Name(_) | OpenError::Taken(_))
+        )
     }
 
     fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {

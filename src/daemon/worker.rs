@@ -15,12 +15,11 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::datapath::InterfaceGone;
-use crate::datapath::inbound::{Broken, Control, Inbound};
-use crate::datapath::outbound::{Outbound, PeerLimits};
+use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
+use crate::datapath::outbound::{Outbound, PeerLimits, QueueParameters};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
-use crate::packet::buffer::Pool;
 use crate::queue::Queued;
 use crate::time::Time;
 use crate::transport::{Parked, Stream};
@@ -37,8 +36,10 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub struct Parameters {
     /// What may enter the TUN interface.
     pub sanitiser: Sanitiser,
-    /// Bytes that may wait in each worker's queue.
-    pub queue_limit: usize,
+    /// Where what enters may come from.
+    pub sources: Sources,
+    /// What may wait in each worker's queue, and for how long.
+    pub queue: QueueParameters,
     /// Silence after which the peer is asked whether it is there.
     pub keepalive: Duration,
     /// Silence after which a stream is given up.
@@ -136,8 +137,12 @@ pub fn start(
     let thread = thread::Builder::new().name(format!("stream-{index}")).spawn(move || {
         let worker = Worker {
             index,
-            outbound: Outbound::new(parameters.queue_limit, parameters.counters.clone()),
-            inbound: Inbound::new(parameters.sanitiser, parameters.counters.clone()),
+            outbound: Outbound::new(parameters.queue, parameters.counters.clone()),
+            inbound: Inbound::new(
+                parameters.sanitiser,
+                parameters.sources.clone(),
+                parameters.counters.clone(),
+            ),
             parameters,
             tun: None,
             enabled: index == 0,
@@ -172,8 +177,9 @@ impl Worker {
     async fn run(mut self, queue: Opened, mut inbox: UnboundedReceiver<Command>) {
         self.take_interface(queue);
         loop {
-            let busy = self.turn();
+            let mut busy = self.turn();
             while let Ok(command) = inbox.try_recv() {
+                busy = true;
                 if let Some(reason) = self.obey(command) {
                     return self.stop(reason).await;
                 }
@@ -200,7 +206,7 @@ impl Worker {
     fn turn(&mut self) -> bool {
         let mut busy = false;
         if let Some(tun) = &self.tun {
-            match self.outbound.read(tun) {
+            match self.outbound.read(tun, Time::now()) {
                 Ok(some) => busy |= some,
                 Err(InterfaceGone) => self.lose_interface(),
             }
@@ -232,9 +238,9 @@ impl Worker {
         match command {
             Command::Attach(id, parked, peer) => self.attach(id, *parked, peer),
             Command::Close(id, reason) => {
-                if let Some(connection) = self.connection.take_if(|connection| connection.id == id)
-                {
-                    connection.close(reason);
+                let named = |connection: &mut Connection| connection.id == id;
+                if let Some(connection) = self.connection.take_if(named) {
+                    self.close(connection, reason);
                 }
             }
             Command::Interface(queue) => self.take_interface(queue),
@@ -245,6 +251,9 @@ impl Worker {
             Command::Carrier(carrier) => {
                 // A kernel without carriers for TUN keeps it on; one that is gone has none.
                 let _ = self.tun.as_ref().map(|tun| tun.set_carrier(carrier));
+                if !carrier {
+                    self.outbound.clear();
+                }
             }
             Command::Beat => self.report(Event::Alive(self.index)),
             Command::Stop(reason) => return Some(reason),
@@ -253,18 +262,30 @@ impl Worker {
     }
 
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
-        if let Some(old) = self.connection.take() {
-            old.close(Reason::Superseded);
-        }
         let now = Time::now();
+        let old = self.connection.take();
         match parked.resume() {
-            Ok(stream) => {
+            Ok(mut stream) => {
+                // Our HELLO may still wait. It has to be under way before the old connection is
+                // closed: the peer may hold on to the session for its sake.
+                let _ = self.outbound.flush(&mut stream);
                 let Parameters { keepalive, dead_after, .. } = self.parameters;
                 let liveness = Liveness::new(keepalive, dead_after, now);
                 self.connection = Some(Connection { id, stream, peer, liveness, next_check: now });
             }
             Err(error) => self.report(Event::Lost(id, error.into())),
         }
+        if let Some(old) = old {
+            self.close(old, Reason::Superseded);
+        }
+    }
+
+    /// Says BYE on a connection that is over, beside everything else. What has not been sent waits
+    /// for the next one.
+    fn close(&mut self, mut connection: Connection, reason: Reason) {
+        self.outbound.take_back(&mut connection.stream, Time::now());
+        let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
+        drop(tokio::spawn(async move { timeout(FAREWELL, farewell).await }));
     }
 
     fn take_interface(&mut self, queue: Opened) {
@@ -287,7 +308,7 @@ impl Worker {
         let Some(tun) = &self.tun else { return };
         if !enabled {
             // What is still in the ring would be dropped with the next call.
-            let _ = self.outbound.read(tun);
+            let _ = self.outbound.read(tun, Time::now());
         }
         if tun.attach(enabled).is_err() {
             return self.lose_interface();
@@ -301,12 +322,14 @@ impl Worker {
     }
 
     fn lose_connection(&mut self, loss: Loss) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
             let id = connection.id;
             match &loss {
-                Loss::Protocol(_) => connection.close(Reason::Protocol),
-                Loss::Silent(_) => connection.close(Reason::Silent),
-                Loss::Io(_) | Loss::Bye(_) => drop(connection),
+                Loss::Protocol(_) => self.close(connection, Reason::Protocol),
+                Loss::Silent(_) => self.close(connection, Reason::Silent),
+                Loss::Io(_) | Loss::Bye(_) => {
+                    self.outbound.take_back(&mut connection.stream, Time::now())
+                }
             }
             self.report(Event::Lost(id, loss));
         }
@@ -314,16 +337,8 @@ impl Worker {
 
     /// Says BYE, as far as the peer takes it without delay.
     async fn stop(mut self, reason: Reason) {
-        if let Some(mut connection) = self.connection.take() {
-            connection.stream.finish(Kind::Bye, &bye::body(reason, ""));
-            let farewell = async {
-                let mut pool = Pool::default();
-                while connection.stream.flush(&mut pool).is_ok() && connection.stream.unsent() > 0 {
-                    if connection.stream.writable().await.is_err() {
-                        break;
-                    }
-                }
-            };
+        if let Some(connection) = self.connection.take() {
+            let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
             let _ = timeout(FAREWELL, farewell).await;
         }
     }
@@ -354,28 +369,37 @@ impl Turn<'_> {
     fn take(&mut self) -> Result<Moved, Loss> {
         let now = Time::now();
         let mut moved = Moved { busy: false, gone: None };
-        if self.connection.stream.read()? {
-            moved.busy = true;
-            self.deliver(now, &mut moved)?;
-        }
+        // Whole frames may have come with HELLO, or be left from the turn before.
+        moved.busy = self.deliver(now, &mut moved)? || self.connection.stream.read()?;
         let Connection { stream, peer, liveness, next_check, .. } = &mut *self.connection;
-        if self.outbound.send(stream, peer)? && liveness.sent(now) {
+        // On a stalled stream packets wait in the queue: another stream may take its place, and
+        // what the kernel holds for this one would be lost with it.
+        let sent = if liveness.is_stalled() {
+            self.outbound.flush(stream)?;
+            false
+        } else {
+            self.outbound.send(stream, peer, now)?
+        };
+        if sent && liveness.sent(now) {
             *next_check = now;
         }
         self.check(now)?;
         Ok(moved)
     }
 
-    fn deliver(&mut self, now: Time, moved: &mut Moved) -> Result<(), Loss> {
+    /// Delivers a turn's worth of what has been read. Says whether there was any.
+    fn deliver(&mut self, now: Time, moved: &mut Moved) -> Result<bool, Loss> {
+        let mut any = false;
         loop {
             let stream = &mut self.connection.stream;
             let delivery = self.inbound.deliver(stream, self.tun)?;
             moved.gone = moved.gone.or(delivery.gone);
+            any |= delivery.heard;
             if delivery.heard && self.connection.liveness.heard(now) {
                 let _ = self.events.send(Event::Recovered(self.connection.id));
             }
             match delivery.control {
-                None => return Ok(()),
+                None => return Ok(any),
                 Some(Control::Ping(body)) => {
                     self.connection.stream.push_control(Kind::Pong, &body);
                 }
@@ -390,6 +414,11 @@ impl Turn<'_> {
             return Ok(());
         }
         let Connection { id, stream, liveness, next_check, .. } = &mut *self.connection;
+        if liveness.wants_progress(now) {
+            if let Some(bytes) = stream.acknowledged() {
+                liveness.acknowledged(now, bytes);
+            }
+        }
         loop {
             match liveness.poll(now) {
                 Verdict::Wait(until) => {
@@ -398,7 +427,7 @@ impl Turn<'_> {
                 }
                 Verdict::Ping => {
                     stream.push_control(Kind::Ping, &id.to_be_bytes());
-                    stream.flush(&mut Pool::default())?;
+                    self.outbound.flush(stream)?;
                 }
                 Verdict::Stalled => {
                     let _ = self.events.send(Event::Stalled(*id));
@@ -406,13 +435,6 @@ impl Turn<'_> {
                 Verdict::Dead => return Err(Loss::Silent(self.parameters.dead_after)),
             }
         }
-    }
-}
-
-impl Connection {
-    fn close(mut self, reason: Reason) {
-        self.stream.finish(Kind::Bye, &bye::body(reason, ""));
-        let _ = self.stream.flush(&mut Pool::default());
     }
 }
 

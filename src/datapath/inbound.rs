@@ -1,6 +1,9 @@
-//! From the connection to the TUN queue: steps 1 to 5.
+//! From the connection to the TUN queue: steps 1 to 6.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::metrics::{Counters, Drop};
 use crate::packet::offload::Offload;
@@ -11,6 +14,9 @@ use crate::wire::bye::Bye;
 use crate::wire::frame::{Kind, Malformed};
 
 use super::InterfaceGone;
+
+/// Frames delivered before the other direction gets a turn.
+const FRAMES_A_TURN: usize = 256;
 
 /// Why the peer's bytes can't be followed any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,20 +51,41 @@ pub struct Delivery {
     pub gone: Option<InterfaceGone>,
 }
 
+/// The inner addresses that the peer may send from.
+///
+/// Checked on the IP header of every packet: a super-packet has one header for all its segments,
+/// and extension headers come after the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources(Vec<IpNet>);
+
+impl Sources {
+    /// Lets through what comes from these prefixes, and nothing else.
+    pub fn new(prefixes: Vec<IpNet>) -> Self {
+        Self(prefixes)
+    }
+
+    /// Whether a packet from this address may enter.
+    pub fn allow(&self, source: IpAddr) -> bool {
+        self.0.iter().any(|prefix| prefix.contains(&source))
+    }
+}
+
 /// One direction of one stream's data path.
 #[derive(Debug)]
 pub struct Inbound {
     sanitiser: Sanitiser,
+    sources: Sources,
     counters: Arc<Counters>,
 }
 
 impl Inbound {
-    /// Lets through what the sanitiser does.
-    pub fn new(sanitiser: Sanitiser, counters: Arc<Counters>) -> Self {
-        Self { sanitiser, counters }
+    /// Lets through what the sanitiser does, from these sources.
+    pub fn new(sanitiser: Sanitiser, sources: Sources, counters: Arc<Counters>) -> Self {
+        Self { sanitiser, sources, counters }
     }
 
-    /// Steps 3 to 5, for every whole frame that has been read, up to the first control frame.
+    /// Steps 3 to 6, for the whole frames that have been read, up to a turn's worth or the first
+    /// control frame.
     /// Without a TUN queue packets are counted and dropped.
     ///
     /// # Errors
@@ -66,7 +93,8 @@ impl Inbound {
     pub fn deliver(&self, stream: &mut Stream, tun: Option<&Queue>) -> Result<Delivery, Broken> {
         let mut delivery = Delivery::default();
         // 3 unframe
-        while let Some(frame) = stream.next_frame()? {
+        for _ in 0..FRAMES_A_TURN {
+            let Some(frame) = stream.next_frame()? else { break };
             delivery.heard = true;
             let control = match frame.header.kind {
                 Kind::Data { gso_size, checksum_incomplete } => {
@@ -98,11 +126,16 @@ impl Inbound {
             self.counters.dropped(Drop::RefusedFromPeer);
             return Ok(());
         };
+        // 5 filter
+        if !self.sources.allow(sane.headers.source) {
+            self.counters.dropped(Drop::ForeignSource);
+            return Ok(());
+        }
         let Some(tun) = tun else {
             self.counters.dropped(Drop::InterfaceDown);
             return Ok(());
         };
-        // 5 write
+        // 6 write
         match tun.write(&sane.vnet, packet) {
             Ok(()) => self.counters.received.add(packet.len()),
             Err(error) if is_gone(&error) => {

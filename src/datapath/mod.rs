@@ -17,7 +17,8 @@
 //! 2. open what the peer's layer sealed
 //! 3. take whole frames out of the bytes
 //! 4. sanitise the packet and rebuild the header that the kernel wants before it
-//! 5. write it to the TUN queue
+//! 5. filter by its source
+//! 6. write it to the TUN queue
 //!
 //! Both run in one task per stream that never waits for one direction while the other could go
 //! on. A single packet that can't be carried is counted and dropped; only a broken connection or

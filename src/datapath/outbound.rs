@@ -1,16 +1,20 @@
 //! From the TUN queue to the connection: steps 1 to 8.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metrics::{Counters, Drop};
 use crate::packet::buffer::{Buffer, Pool};
-use crate::packet::headers::Headers;
+use crate::packet::flow::FlowKey;
+use crate::packet::headers::{Ecn, Headers};
 use crate::packet::offload::{Accepts, Offload};
-use crate::queue::{Fifo, Queued};
+use crate::queue::{Dropped, FlowQueue, Queued, codel};
+use crate::time::Time;
 use crate::transport::Stream;
 use crate::tun::device::{Queue, is_gone};
-use crate::tun::segment::{Segment, segment};
+use crate::tun::segment::{Segment, divide, segment};
 use crate::tun::vnet::{VnetHeader, offload_of};
 use crate::wire::frame::{Header, Kind};
 
@@ -22,9 +26,26 @@ const PACKETS_A_TURN: usize = 64;
 /// Bytes read before the connection gets a turn: a few super-packets.
 const BYTES_A_TURN: usize = 256 * 1024;
 
-/// Bytes handed to the connection ahead of what the kernel takes. Enough to keep it busy; the rest
-/// waits in the queue, where it can still be decided about.
+/// Bytes handed to the connection ahead of what the kernel takes, on a fast line. Enough to keep it
+/// busy; the rest waits in the queue, where it can still be decided about.
 const AHEAD: usize = 192 * 1024;
+
+/// The same on the slowest line: three packets.
+const AHEAD_LEAST: usize = 4 * 1024;
+
+/// How often the line's speed is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the queue is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueParameters {
+    /// When a flow's wait is too long.
+    pub codel: codel::Parameters,
+    /// Memory that waiting packets may take, in bytes.
+    pub limit: usize,
+    /// Whether packets whose senders understand it are marked instead of dropped.
+    pub mark: bool,
+}
 
 /// What the peer of the current session can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,22 +59,40 @@ pub struct PeerLimits {
 /// One direction of one stream's data path.
 #[derive(Debug)]
 pub struct Outbound {
-    queue: Fifo,
+    queue: FlowQueue,
+    target: Duration,
+    flows: RandomState,
     pool: Pool,
     counters: Arc<Counters>,
+    line: Line,
+}
+
+/// How much of what waits may be out of the queue's hands: a few milliseconds' worth.
+#[derive(Debug)]
+struct Line {
+    ahead: usize,
+    looked: Time,
 }
 
 impl Outbound {
-    /// Holds at most `limit` bytes of waiting packets.
-    pub fn new(limit: usize, counters: Arc<Counters>) -> Self {
-        Self { queue: Fifo::new(limit), pool: Pool::default(), counters }
+    /// An empty queue and no connection.
+    pub fn new(parameters: QueueParameters, counters: Arc<Counters>) -> Self {
+        let QueueParameters { codel, limit, mark } = parameters;
+        Self {
+            queue: FlowQueue::new(codel, limit, mark),
+            target: codel.target,
+            flows: RandomState::new(),
+            pool: Pool::default(),
+            counters,
+            line: Line { ahead: AHEAD, looked: Time::default() },
+        }
     }
 
     /// Steps 1 to 3: takes what the TUN queue has, up to a turn's worth. Says whether it had any.
     ///
     /// # Errors
     /// [`InterfaceGone`]
-    pub fn read(&mut self, tun: &Queue) -> Result<bool, InterfaceGone> {
+    pub fn read(&mut self, tun: &Queue, now: Time) -> Result<bool, InterfaceGone> {
         let (mut packets, mut bytes) = (0, 0);
         while packets < PACKETS_A_TURN && bytes < BYTES_A_TURN {
             let mut vnet = VnetHeader::default();
@@ -72,27 +111,56 @@ impl Outbound {
             packets += 1;
             bytes += buffer.packet().len();
             // 2 parse
-            match parse(&vnet, buffer.packet_mut()) {
+            match self.parse(&vnet, buffer.packet_mut()) {
                 // 3 enqueue
-                Some(offload) => self.enqueue(Queued { buffer, offload }),
+                Some((offload, flow, ecn)) => {
+                    self.enqueue(Queued { buffer, offload, flow, ecn, arrived: now });
+                }
                 None => self.discard(buffer, Drop::MalformedFromKernel),
             }
         }
         Ok(packets > 0)
     }
 
-    /// Step 3, also for packets that waited for a stream that is gone.
-    pub fn enqueue(&mut self, packet: Queued) {
-        let Self { queue, pool, counters } = self;
-        queue.enqueue(packet, |oldest| {
-            counters.dropped(Drop::QueueFull);
-            pool.recycle(oldest.buffer);
-        });
+    /// Step 3, also for packets that waited for a stream that is gone. On a line so slow that a
+    /// super-packet would hold up others, it waits in pieces.
+    pub fn enqueue(&mut self, mut packet: Queued) {
+        if packet.buffer.packet().len() <= self.line.ahead || packet.offload.gso_size == 0 {
+            return self.enqueue_whole(packet);
+        }
+        let Queued { offload, flow, ecn, arrived, .. } = packet;
+        let most = self.line.ahead / usize::from(offload.gso_size);
+        let most = u16::try_from(most).unwrap_or(u16::MAX);
+        let mut pieces = Vec::with_capacity(16);
+        let emit = |piece: Segment<'_>, offload| {
+            let buffer = Buffer::concat(&[piece.headers, piece.payload]);
+            pieces.push(Queued { buffer, offload, flow, ecn, arrived });
+        };
+        let bytes = packet.buffer.packet_mut();
+        let parsed = Headers::parse(bytes).ok();
+        let divided = parsed.and_then(|headers| divide(bytes, &headers, offload, most, emit).ok());
+        if divided.is_none() {
+            return self.discard(packet.buffer, Drop::MalformedFromKernel);
+        }
+        self.pool.recycle(packet.buffer);
+        pieces.into_iter().for_each(|piece| self.enqueue_whole(piece));
+    }
+
+    fn enqueue_whole(&mut self, packet: Queued) {
+        let Self { queue, pool, counters, .. } = self;
+        queue.enqueue(packet, |packet, why| lose(packet, why, pool, counters));
     }
 
     /// Everything that waits, for another stream to send.
     pub fn take_queue(&mut self) -> Vec<Queued> {
-        std::iter::from_fn(|| self.queue.dequeue()).collect()
+        self.queue.drain().collect()
+    }
+
+    /// Drops everything that waits: it is too old to be of use.
+    pub fn clear(&mut self) {
+        for packet in self.take_queue() {
+            self.discard(packet.buffer, Drop::NoSession);
+        }
     }
 
     /// Steps 4 to 8: hands the connection what waits, as far as it can take more. Says whether
@@ -100,12 +168,17 @@ impl Outbound {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn send(&mut self, stream: &mut Stream, peer: &PeerLimits) -> io::Result<bool> {
+    pub fn send(&mut self, stream: &mut Stream, peer: &PeerLimits, now: Time) -> io::Result<bool> {
         let mut any = false;
+        if !self.queue.is_empty() && now - self.line.looked >= LOOK {
+            self.look_at_line(stream, now);
+        }
         loop {
-            while stream.unsent() < AHEAD {
+            while stream.unsent() < self.line.ahead {
                 // 4 dequeue
-                let Some(packet) = self.queue.dequeue() else { break };
+                let Self { queue, pool, counters, .. } = self;
+                let lose = |packet, why| lose(packet, why, pool, counters);
+                let Some(packet) = queue.dequeue(now, lose) else { break };
                 any = true;
                 self.hand_over(packet, stream, peer);
             }
@@ -117,18 +190,56 @@ impl Outbound {
         }
     }
 
+    /// Lets no more out of the queue's hands than the line carries within half the target: as much
+    /// again waits in the kernel, unsent.
+    fn look_at_line(&mut self, stream: &mut Stream, now: Time) {
+        self.line.looked = now;
+        let Some(rate) = stream.delivery_rate() else { return };
+        let carried = u128::from(rate) * self.target.as_micros() / 2_000_000;
+        self.line.ahead = usize::try_from(carried).unwrap_or(AHEAD).clamp(AHEAD_LEAST, AHEAD);
+        stream.limit_unsent(self.line.ahead);
+    }
+
+    /// Undoes steps 6 and 7 for what is not yet on its way, because its connection is over.
+    pub fn take_back(&mut self, stream: &mut Stream, now: Time) {
+        let mut again: Vec<_> = stream
+            .take_unsent()
+            .filter_map(|(header, buffer)| {
+                let Kind::Data { gso_size, checksum_incomplete } = header.kind else { return None };
+                let headers = Headers::parse(buffer.packet()).ok()?;
+                let flow = self.flows.hash_one(FlowKey::of(buffer.packet(), &headers));
+                let offload = Offload { gso_size, checksum_incomplete };
+                Some(Queued { offload, flow, ecn: headers.ecn, arrived: now, buffer })
+            })
+            .collect();
+        again.extend(self.take_queue());
+        again.into_iter().for_each(|packet| self.enqueue(packet));
+    }
+
+    /// Step 8 alone, for what has been handed over before.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush(&mut self, stream: &mut Stream) -> io::Result<()> {
+        stream.flush(&mut self.pool)
+    }
+
     /// Steps 5 to 7.
     fn hand_over(&mut self, packet: Queued, stream: &mut Stream, peer: &PeerLimits) {
-        let Queued { mut buffer, offload } = packet;
-        self.counters.sent.add(buffer.packet().len());
-        let whole = offload == Offload::NONE && buffer.packet().len() <= peer.max_packet;
-        if whole {
+        let Queued { mut buffer, offload, .. } = packet;
+        let length = buffer.packet().len();
+        if offload == Offload::NONE {
+            if length > peer.max_packet {
+                return self.discard(buffer, Drop::TooLong);
+            }
+            self.counters.sent.add(length);
             return push(stream, buffer, offload);
         }
         let Ok(headers) = Headers::parse(buffer.packet()) else {
             return self.discard(buffer, Drop::MalformedFromKernel);
         };
-        if peer.accepts.takes(&headers, offload) && buffer.packet().len() <= peer.max_packet {
+        if peer.accepts.takes(&headers, offload) && length <= peer.max_packet {
+            self.counters.sent.add(length);
             return push(stream, buffer, offload);
         }
         // 5 segment
@@ -136,9 +247,19 @@ impl Outbound {
             push(stream, Buffer::concat(&[segment.headers, segment.payload]), Offload::NONE);
         };
         match segment(buffer.packet_mut(), &headers, offload, emit) {
-            Ok(_) => self.pool.recycle(buffer),
+            Ok(_) => {
+                self.counters.sent.add(length);
+                self.pool.recycle(buffer);
+            }
             Err(_) => self.discard(buffer, Drop::MalformedFromKernel),
         }
+    }
+
+    fn parse(&self, vnet: &VnetHeader, packet: &mut [u8]) -> Option<(Offload, u64, Ecn)> {
+        let headers = Headers::parse(packet).ok()?;
+        let offload = offload_of(vnet, packet, &headers).ok()?;
+        let flow = self.flows.hash_one(FlowKey::of(packet, &headers));
+        Some((offload, flow, headers.ecn))
     }
 
     fn discard(&mut self, buffer: Buffer, cause: Drop) {
@@ -147,9 +268,13 @@ impl Outbound {
     }
 }
 
-fn parse(vnet: &VnetHeader, packet: &mut [u8]) -> Option<Offload> {
-    let headers = Headers::parse(packet).ok()?;
-    offload_of(vnet, packet, &headers).ok()
+/// What the queue drops.
+fn lose(packet: Queued, why: Dropped, pool: &mut Pool, counters: &Counters) {
+    counters.dropped(match why {
+        Dropped::Congestion => Drop::Congestion,
+        Dropped::Overflow => Drop::QueueFull,
+    });
+    pool.recycle(packet.buffer);
 }
 
 /// Steps 6 and 7.

@@ -4,6 +4,10 @@
 //! with a PING when it has been silent for `keepalive`, and sooner when it owes us an answer
 //! because we have sent something since. A stream that leaves a PING unanswered for a while is
 //! *stalled*: a replacement may be dialled, but nothing is given up before `dead_after`.
+//!
+//! On a thin line a PING waits behind what the kernel already holds, for longer than that. What
+//! tells such a stream from a broken one is that the peer's kernel goes on acknowledging bytes: see
+//! [`Liveness::wants_progress`].
 
 use std::time::Duration;
 
@@ -12,7 +16,8 @@ use crate::time::Time;
 /// Silence after sending that makes us ask.
 const IMPATIENT: Duration = Duration::from_secs(2);
 
-/// How long a PING may stay unanswered before the stream counts as stalled.
+/// How long a PING may stay unanswered, and nothing be acknowledged, before the stream counts as
+/// stalled.
 const STALLED: Duration = Duration::from_secs(2);
 
 /// What to do about a stream now.
@@ -36,13 +41,24 @@ pub struct Liveness {
     heard: Time,
     sent_since: Option<Time>,
     pinged: Option<Time>,
+    acknowledged: Option<u64>,
+    progress: Time,
     stalled: bool,
 }
 
 impl Liveness {
     /// A stream that has just said HELLO.
     pub fn new(keepalive: Duration, dead_after: Duration, now: Time) -> Self {
-        Self { keepalive, dead_after, heard: now, sent_since: None, pinged: None, stalled: false }
+        Self {
+            keepalive,
+            dead_after,
+            heard: now,
+            sent_since: None,
+            pinged: None,
+            acknowledged: None,
+            progress: now,
+            stalled: false,
+        }
     }
 
     /// A whole frame arrived. Says whether the stream had stalled.
@@ -61,33 +77,62 @@ impl Liveness {
         first && self.pinged.is_none()
     }
 
+    /// Whether it has left a PING unanswered for a while: what is sent now may never arrive.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Whether the next [`Self::poll`] depends on what the peer's kernel has acknowledged: it will
+    /// send a PING, or find the stream stalled. Then ask the kernel, and call
+    /// [`Self::acknowledged`] first. That is at most once in two seconds, and never while frames
+    /// keep coming.
+    pub fn wants_progress(&self, now: Time) -> bool {
+        !self.stalled && now >= self.next()
+    }
+
+    /// How many bytes the peer's kernel has acknowledged since the connection began
+    /// (`tcpi_bytes_acked` of `TCP_INFO`, RFC 4898 `tcpEStatsAppHCThruOctetsAcked`).
+    ///
+    /// While that grows from one call to the next the stream does not stall; a stream whose path
+    /// breaks is found stalled within four seconds of the last byte acknowledged instead of two.
+    /// It is no sign of life: a kernel acknowledges for a process that hangs, until its buffer is
+    /// full. A stream that has stalled stays so until it is heard. Without this call only the
+    /// unanswered PING counts.
+    pub fn acknowledged(&mut self, now: Time, bytes: u64) {
+        if self.acknowledged.replace(bytes).is_some_and(|before| bytes > before) {
+            self.progress = now;
+        }
+    }
+
     /// What is to be done.
     pub fn poll(&mut self, now: Time) -> Verdict {
         let dead_at = self.heard + self.dead_after;
         if now >= dead_at {
             return Verdict::Dead;
         }
-        let next = match (self.pinged, self.stalled) {
-            (None, _) => {
+        let next = self.next();
+        if self.stalled || now < next {
+            return Verdict::Wait(next.min(dead_at));
+        }
+        if self.pinged.is_none() {
+            self.pinged = Some(now);
+            return Verdict::Ping;
+        }
+        self.stalled = true;
+        Verdict::Stalled
+    }
+
+    /// When to send a PING, or the stream is found stalled, or dead if it has stalled already.
+    fn next(&self) -> Time {
+        match self.pinged {
+            _ if self.stalled => self.heard + self.dead_after,
+            None => {
                 let quiet = self.heard + self.keepalive;
                 let owed = self.sent_since.map(|sent| sent + IMPATIENT.min(self.keepalive));
-                let ping_at = owed.map_or(quiet, |owed| owed.min(quiet));
-                if now >= ping_at {
-                    self.pinged = Some(now);
-                    return Verdict::Ping;
-                }
-                ping_at
+                owed.map_or(quiet, |owed| owed.min(quiet))
             }
-            (Some(pinged), false) => {
-                if now >= pinged + STALLED {
-                    self.stalled = true;
-                    return Verdict::Stalled;
-                }
-                pinged + STALLED
-            }
-            (Some(_), true) => dead_at,
-        };
-        Verdict::Wait(next.min(dead_at))
+            Some(pinged) => pinged.max(self.progress) + STALLED,
+        }
     }
 }
 
@@ -147,6 +192,59 @@ mod tests {
             stream.poll(at(second));
         }
         assert_eq!(stream.poll(at(30)), Verdict::Dead);
+    }
+
+    /// Polls as a worker does, every half second: with the bytes that are acknowledged by then.
+    fn run(stream: &mut Liveness, acked: impl Fn(Time) -> u64) -> Vec<(Time, Verdict)> {
+        let mut said = Vec::new();
+        for step in 0..=60 {
+            let now = at(0) + Duration::from_millis(500) * step;
+            stream.sent(now);
+            if stream.wants_progress(now) {
+                stream.acknowledged(now, acked(now));
+            }
+            let verdict = stream.poll(now);
+            if !matches!(verdict, Verdict::Wait(_)) {
+                said.push((now, verdict));
+            }
+        }
+        said
+    }
+
+    #[test]
+    fn a_thin_line_that_goes_on_acknowledging_does_not_stall_but_dies_unheard() {
+        let said = run(&mut stream(), |now| u64::try_from((now - at(0)).as_millis()).unwrap());
+        assert_eq!(said, [(at(2), Verdict::Ping), (at(30), Verdict::Dead)]);
+    }
+
+    #[test]
+    fn a_line_that_stops_acknowledging_stalls_within_four_seconds() {
+        for stop in 2..20 {
+            let acked = |now: Time| u64::try_from((now.min(at(stop)) - at(0)).as_millis()).unwrap();
+            let said = run(&mut stream(), acked);
+            let [(_, Verdict::Ping), (stalled, Verdict::Stalled), (_, Verdict::Dead)] = said[..]
+            else {
+                panic!("{said:?}")
+            };
+            assert!(at(stop + 2) <= stalled && stalled <= at(stop + 4), "{stop}: {stalled:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_acknowledged_before_the_ping_does_not_put_a_stall_off() {
+        let mut stream = stream();
+        stream.acknowledged(at(1), 10);
+        assert!(!stream.wants_progress(at(9)));
+        assert!(stream.wants_progress(at(10)));
+        stream.acknowledged(at(10), 5000);
+        assert_eq!(stream.poll(at(10)), Verdict::Ping);
+        assert!(!stream.wants_progress(at(11)));
+        assert!(stream.wants_progress(at(12)));
+        stream.acknowledged(at(12), 5000);
+        assert_eq!(stream.poll(at(12)), Verdict::Stalled);
+        stream.acknowledged(at(13), 9000);
+        assert!(stream.is_stalled() && !stream.wants_progress(at(14)));
+        assert_eq!(stream.poll(at(14)), Verdict::Wait(at(30)));
     }
 
     #[test]

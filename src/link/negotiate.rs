@@ -19,7 +19,7 @@ pub struct Ours {
     pub features: u32,
     /// The MTU of our TUN interface, as configured.
     pub mtu: u16,
-    /// How often we say something when there is nothing to say.
+    /// The silence after which we ask whether the peer is there; for its information only.
     pub keepalive: Duration,
     /// The longest packet that we take.
     pub max_packet: u32,

@@ -7,8 +7,13 @@
 //! - The end that dials names the session with stream 0; further streams join it by that name.
 //! - A new session from the same peer replaces the old one: the peer would not dial otherwise.
 //! - Unless both dialled (glare): then the session of the dialler with the smaller identity wins,
-//!   and a process that already holds such a session turns the other one away.
+//!   and a process that already holds such a session turns the other one away. An attempt to begin
+//!   a session that is on its way when the peer's arrives is decided about when it is answered.
 //! - Nobody dials while the other end's session is up.
+//! - A session is held with one process. One that answers in its stead begins a new session, even
+//!   under the same name.
+//! - A session without a stream is over, but for the moment that the replacement of a stalled
+//!   stream may still be on its way.
 
 use std::time::Duration;
 
@@ -18,6 +23,12 @@ use crate::wire::hello::{Hello, SessionId};
 
 use super::backoff::Backoff;
 use super::negotiate::{Agreed, Ours};
+
+use current::{Current, Member};
+use dialling::{Attempt, Dialler};
+
+mod current;
+mod dialling;
 
 /// How long a connection attempt may take, name resolution and HELLO included.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,52 +104,36 @@ pub struct Session {
     down_since: Time,
 }
 
-struct Current {
-    id: SessionId,
-    dialled_by_us: bool,
-    agreed: Agreed,
-    streams: Vec<Option<Member>>,
-}
-
-struct Member {
-    id: StreamId,
-    since: Time,
-    stalled: bool,
-}
-
-struct Dialler {
-    backoff: Backoff,
-    state: State,
-}
-
-enum State {
-    Idle { not_before: Time },
-    Pending { attempt: u64, session: SessionId },
+/// Why a stream is dialled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Nothing holds its place.
+    Missing,
+    /// What holds its place has stalled.
+    Replacement,
 }
 
 impl Session {
     /// A session that is down.
     pub fn new(parameters: Parameters, now: Time) -> Self {
         let diallers = (0..parameters.ours.streams)
-            .map(|stream| Dialler {
-                backoff: Backoff::new(
-                    parameters.reconnect_min,
-                    parameters.reconnect_max,
-                    parameters.seed.wrapping_add(stream.into()),
-                ),
-                state: State::Idle { not_before: now },
+            .map(|stream| {
+                let seed = parameters.seed.wrapping_add(stream.into());
+                let Parameters { reconnect_min, reconnect_max, .. } = parameters;
+                Dialler::new(Backoff::new(reconnect_min, reconnect_max, seed), now)
             })
             .collect();
         Self { parameters, current: None, diallers, attempts: 0, down_since: now }
     }
 
-    /// The attempts that are due.
+    /// The attempts that are due, and the end of a session whose last hope was an attempt that
+    /// failed.
     pub fn poll(&mut self, now: Time) -> Vec<Action> {
-        let mut actions = Vec::new();
+        let mut actions: Vec<_> = self.end_if_deserted(now).into_iter().collect();
         for stream in 0..self.parameters.ours.streams {
-            let Some(patience) = self.wanted(stream) else { continue };
+            let Some(wanted) = self.wanted(stream) else { continue };
             let dialler = &mut self.diallers[usize::from(stream)];
-            if !matches!(dialler.state, State::Idle { not_before } if not_before <= now) {
+            if dialler.next().is_none_or(|next| next > now) {
                 continue;
             }
             let session = match &self.current {
@@ -147,20 +142,23 @@ impl Session {
             };
             self.attempts += 1;
             let attempt = self.attempts;
-            dialler.state = State::Pending { attempt, session };
+            let replaces = wanted == Wanted::Replacement;
+            dialler.begin(Attempt { number: attempt, session, replaces });
+            let patience = if replaces { PATIENCE_STALLED } else { PATIENCE };
             actions.push(Action::Dial(Dial { attempt, session, stream, patience }));
         }
         actions
     }
 
-    /// When [`Self::poll`] will have something to do; `None` when only an event can bring that.
+    /// When [`Self::poll`] will have something to do, which may lie in the past; `None` when only
+    /// an event can bring that.
     pub fn next_poll(&self) -> Option<Time> {
+        if self.is_deserted() {
+            return Some(Time::default());
+        }
         (0..self.parameters.ours.streams)
             .filter(|stream| self.wanted(*stream).is_some())
-            .filter_map(|stream| match self.diallers[usize::from(stream)].state {
-                State::Idle { not_before } => Some(not_before),
-                State::Pending { .. } => None,
-            })
+            .filter_map(|stream| self.diallers[usize::from(stream)].next())
             .min()
     }
 
@@ -179,9 +177,9 @@ impl Session {
         let agreed = self.parameters.ours.agree(hello)?;
         let reply = self.parameters.ours.hello(hello.session, hello.stream);
         let smaller = self.parameters.identity < peer;
-        let actions = match &mut self.current {
-            Some(current) if !current.dialled_by_us && current.id == hello.session => {
-                current.place(hello.stream, id, now).ok_or(Reason::UnknownSession)?
+        let actions = match &self.current {
+            Some(current) if !current.dialled_by_us && current.is(hello.session, &agreed) => {
+                self.join(now, hello.stream, id).ok_or(Reason::UnknownSession)?
             }
             _ if hello.stream != 0 => return Err(Reason::UnknownSession),
             Some(current) if smaller && current.holds_against(&agreed) => {
@@ -204,8 +202,8 @@ impl Session {
         hello: &Hello,
         peer: Identity,
     ) -> Result<Vec<Action>, Reason> {
-        let (stream, session) = self.conclude(now, attempt).ok_or(Reason::Superseded)?;
-        let result = self.take(now, stream, session, id, hello, peer);
+        let (stream, attempt) = self.conclude(now, attempt).ok_or(Reason::Superseded)?;
+        let result = self.take(now, stream, attempt.session, id, hello, peer);
         if result.is_err() {
             self.pause(now, stream);
         }
@@ -225,28 +223,27 @@ impl Session {
         else {
             return Vec::new();
         };
-        if now - member.since >= GOOD {
-            self.diallers[usize::from(stream)].backoff.reset();
+        let good = now - member.since >= GOOD;
+        if good {
+            self.diallers[usize::from(stream)].forgive();
         }
-        if self.current.as_ref().is_some_and(Current::is_empty) {
-            self.current = None;
-            self.down_since = now;
-            self.release(now);
-            self.pause(now, 0);
-            return vec![Action::Down];
+        if good && self.is_deserted() {
+            self.diallers[0].forgive();
+            self.diallers[0].hurry(now);
         }
-        self.pause(now, stream);
-        Vec::new()
+        let ended = self.end_if_deserted(now);
+        if ended.is_none() {
+            self.pause(now, stream);
+        }
+        ended.into_iter().collect()
     }
 
     /// A stream leaves a PING unanswered: dial for another one in its place, without giving it up.
     pub fn stalled(&mut self, now: Time, id: StreamId) {
-        if let Some((stream, member)) = self.current.as_mut().and_then(|c| c.member(id)) {
+        let member = self.current.as_mut().and_then(|current| current.member(id));
+        if let Some((stream, member)) = member.filter(|(_, member)| !member.stalled) {
             member.stalled = true;
-            let state = &mut self.diallers[usize::from(stream)].state;
-            if matches!(state, State::Idle { .. }) {
-                *state = State::Idle { not_before: now };
-            }
+            self.diallers[usize::from(stream)].hurry(now);
         }
     }
 
@@ -278,17 +275,17 @@ impl Session {
         member.as_ref().map(|member| member.id)
     }
 
-    /// Whether to dial for a stream, and with how much patience.
-    fn wanted(&self, stream: u8) -> Option<Duration> {
+    /// Whether to dial for a stream, and why.
+    fn wanted(&self, stream: u8) -> Option<Wanted> {
         if !self.parameters.dials {
             return None;
         }
         match &self.current {
-            None => (stream == 0).then_some(PATIENCE),
-            Some(current) if !current.dialled_by_us => None,
+            None => (stream == 0).then_some(Wanted::Missing),
+            Some(current) if !current.dialled_by_us || current.is_empty() => None,
             Some(current) => match current.streams.get(usize::from(stream))? {
-                None => Some(PATIENCE),
-                Some(member) => member.stalled.then_some(PATIENCE_STALLED),
+                None => Some(Wanted::Missing),
+                Some(member) => member.stalled.then_some(Wanted::Replacement),
             },
         }
     }
@@ -308,12 +305,15 @@ impl Session {
         }
         let agreed = self.parameters.ours.agree(hello)?;
         let smaller = self.parameters.identity < peer;
-        match &mut self.current {
-            Some(current) if current.dialled_by_us && current.id == session => {
-                current.place(stream, id, now).ok_or(Reason::Superseded)
+        match &self.current {
+            Some(current) if current.dialled_by_us && current.is(session, &agreed) => {
+                self.join(now, stream, id).ok_or(Reason::Superseded)
             }
-            Some(current) if current.dialled_by_us => Err(Reason::Superseded),
             _ if stream != 0 => Err(Reason::Superseded),
+            // Another process answers for the one that the session was held with.
+            Some(current) if current.dialled_by_us => {
+                Ok(self.begin(now, session, true, agreed, id))
+            }
             Some(current) if !smaller && current.agreed.peer == agreed.peer => Err(Reason::Glare),
             _ => Ok(self.begin(now, session, true, agreed, id)),
         }
@@ -335,6 +335,7 @@ impl Session {
             actions.push(Action::Down);
         }
         self.release(now);
+        self.diallers[0].hurry(now);
         let mut streams: Vec<_> = (0..agreed.streams).map(|_| None).collect();
         streams[0] = Some(Member { id: first, since: now, stalled: false });
         actions.push(Action::Up(agreed.clone()));
@@ -342,64 +343,59 @@ impl Session {
         actions
     }
 
-    /// The stream and session of a pending attempt, which is over now.
-    fn conclude(&mut self, now: Time, attempt: u64) -> Option<(u8, SessionId)> {
-        (0..).zip(&mut self.diallers).find_map(|(stream, dialler)| match dialler.state {
-            State::Pending { attempt: pending, session } if pending == attempt => {
-                dialler.state = State::Idle { not_before: now };
-                Some((stream, session))
-            }
-            _ => None,
-        })
-    }
-
-    /// Forgets all pending attempts: they belong to a session that is over.
-    fn release(&mut self, now: Time) {
-        for dialler in &mut self.diallers {
-            dialler.state = State::Idle { not_before: now };
+    /// Puts a stream of the current session into its place and closes the one that had it; `None`
+    /// when there is no such place.
+    fn join(&mut self, now: Time, stream: u8, id: StreamId) -> Option<Vec<Action>> {
+        let place = self.current.as_mut()?.streams.get_mut(usize::from(stream))?;
+        let Some(old) = place.replace(Member { id, since: now, stalled: false }) else {
+            return Some(Vec::new());
+        };
+        if now - old.since >= GOOD {
+            self.diallers[usize::from(stream)].forgive();
         }
+        Some(vec![Action::Close(old.id, Reason::Superseded)])
     }
 
-    /// Puts the next attempt for a stream off.
-    fn pause(&mut self, now: Time, stream: u8) {
-        let stalled = self.wanted(stream) == Some(PATIENCE_STALLED);
-        let dialler = &mut self.diallers[usize::from(stream)];
-        let pause = dialler.backoff.next_delay();
-        let pause = if stalled { pause.min(PAUSE_STALLED) } else { pause };
-        dialler.state = State::Idle { not_before: now + pause };
-    }
-}
-
-impl Current {
-    /// Whether it keeps its place against a session that the peer dialled: it does while it is
-    /// alive and the peer is still the same process.
-    fn holds_against(&self, other: &Agreed) -> bool {
-        self.dialled_by_us
-            && self.agreed.peer == other.peer
-            && self.streams.iter().flatten().any(|member| !member.stalled)
+    /// Whether the session has no stream left, and none that replaces one is on its way.
+    fn is_deserted(&self) -> bool {
+        let Some(current) = self.current.as_ref().filter(|current| current.is_empty()) else {
+            return false;
+        };
+        let expected = |attempt: &Attempt| attempt.replaces && attempt.session == current.id;
+        !self.diallers.iter().filter_map(Dialler::pending).any(expected)
     }
 
-    /// Puts a stream into its place and closes the one that had it; `None` when there is no such
-    /// place.
-    fn place(&mut self, stream: u8, id: StreamId, now: Time) -> Option<Vec<Action>> {
-        let place = self.streams.get_mut(usize::from(stream))?;
-        let old = place.replace(Member { id, since: now, stalled: false });
-        Some(old.map(|old| Action::Close(old.id, Reason::Superseded)).into_iter().collect())
+    fn end_if_deserted(&mut self, now: Time) -> Option<Action> {
+        if !self.is_deserted() {
+            return None;
+        }
+        self.current = None;
+        self.down_since = now;
+        self.release(now);
+        if self.diallers[0].next().is_some_and(|next| next <= now) {
+            self.pause(now, 0);
+        }
+        Some(Action::Down)
     }
 
-    fn member(&mut self, id: StreamId) -> Option<(u8, &mut Member)> {
+    /// The stream of a pending attempt, which is over now.
+    fn conclude(&mut self, now: Time, number: u64) -> Option<(u8, Attempt)> {
         (0..)
-            .zip(&mut self.streams)
-            .find_map(|(stream, member)| Some((stream, member.as_mut().filter(|m| m.id == id)?)))
+            .zip(&mut self.diallers)
+            .find_map(|(stream, dialler)| Some((stream, dialler.conclude(now, number)?)))
     }
 
-    fn remove(&mut self, id: StreamId) -> Option<(u8, Member)> {
-        let (stream, _) = self.member(id)?;
-        Some((stream, self.streams[usize::from(stream)].take()?))
+    /// Forgets the attempts to join a session that is over. One for stream 0 may still begin a
+    /// session: the peer may have taken it already.
+    fn release(&mut self, now: Time) {
+        self.diallers.iter_mut().skip(1).for_each(|dialler| dialler.release(now));
     }
 
-    fn is_empty(&self) -> bool {
-        self.streams.iter().all(Option::is_none)
+    /// Puts the next attempt for a stream off, unless one is under way.
+    fn pause(&mut self, now: Time, stream: u8) {
+        let stalled = self.wanted(stream) == Some(Wanted::Replacement);
+        let longest = if stalled { PAUSE_STALLED } else { Duration::MAX };
+        self.diallers[usize::from(stream)].pause(now, longest);
     }
 }
 

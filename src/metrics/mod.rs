@@ -8,10 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum Drop {
     /// The queue towards the peer was full.
     QueueFull,
+    /// Its flow waited too long in the queue (CoDel).
+    Congestion,
+    /// It waited while there was no session for too long.
+    NoSession,
+    /// It was longer than the peer takes.
+    TooLong,
     /// What the kernel handed us is no packet we understand.
     MalformedFromKernel,
     /// What the peer sent is not what a packet may look like.
     RefusedFromPeer,
+    /// Its source is none that the peer may send from.
+    ForeignSource,
     /// The kernel refused the packet on its way into the TUN interface.
     RefusedByKernel,
     /// The TUN interface was down or gone.
@@ -20,10 +28,14 @@ pub enum Drop {
 
 impl Drop {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::QueueFull,
+        Self::Congestion,
+        Self::NoSession,
+        Self::TooLong,
         Self::MalformedFromKernel,
         Self::RefusedFromPeer,
+        Self::ForeignSource,
         Self::RefusedByKernel,
         Self::InterfaceDown,
     ];
@@ -32,8 +44,12 @@ impl Drop {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
+            Self::Congestion => "congestion",
+            Self::NoSession => "no_session",
+            Self::TooLong => "too_long",
             Self::MalformedFromKernel => "malformed_from_kernel",
             Self::RefusedFromPeer => "refused_from_peer",
+            Self::ForeignSource => "foreign_source",
             Self::RefusedByKernel => "refused_by_kernel",
             Self::InterfaceDown => "interface_down",
         }

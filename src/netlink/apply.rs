@@ -16,6 +16,8 @@ pub struct Applied {
     /// clears an obstacle, a sysctl for one, is announced. [`Error::NoInterface`] among them means
     /// the same as [`Event::Gone`](super::Event::Gone).
     pub failures: Vec<Error>,
+    /// What could not be had and is no reason to try again: the tunnel works without.
+    pub shortcomings: Vec<Error>,
 }
 
 /// What to do with addresses and routes of ours that are not listed.
@@ -58,6 +60,7 @@ async fn agree_link(
         // Crossing 1280 bytes gives the interface an IPv6 of its own, or takes it away.
         link = link::state(handle, name).await?.ok_or_else(missing)?;
     }
+    applied.heed_carrier(handle, &link).await;
     if link.generates_address == Some(true) {
         link::stop_address_generation(handle, name, link.index).await?;
         applied.changes.push(Change::AddressGenerationOff);
@@ -124,6 +127,26 @@ async fn agree_routes(
 }
 
 impl Applied {
+    /// By default the kernel goes on sending into an interface without carrier, and nobody learns
+    /// that what is sent gets nowhere.
+    async fn heed_carrier(&mut self, handle: &Handle, link: &link::Link) {
+        if link.ipv4_heeds_carrier == Some(false) {
+            let done = link::have_ipv4_heed_carrier(handle, &link.name, link.index).await;
+            self.note_shortcoming(done, Change::CarrierHeeded("ipv4"));
+        }
+        if link.ipv6_heeds_carrier == Some(false) {
+            let done = link::have_ipv6_heed_carrier(&link.name);
+            self.note_shortcoming(done, Change::CarrierHeeded("ipv6"));
+        }
+    }
+
+    fn note_shortcoming(&mut self, done: Result<(), Error>, change: Change) {
+        match done {
+            Ok(()) => self.changes.push(change),
+            Err(error) => self.shortcomings.push(error),
+        }
+    }
+
     /// One address or route that fails must not keep out the others, unless none can succeed.
     fn note(&mut self, done: Result<(), Error>, change: Change) -> Result<(), Error> {
         match done {

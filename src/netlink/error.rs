@@ -46,6 +46,20 @@ pub enum Error {
         /// What was tried.
         what: String,
     },
+    /// Routes through the interface stay in use while it has no carrier.
+    #[error(
+        "{family} goes on sending into {interface} while it has no carrier ({error}); set \
+         net.{family}.conf.{interface}.ignore_routes_with_linkdown=1"
+    )]
+    CarrierNotHeeded {
+        /// The interface's name.
+        interface: String,
+        /// `ipv4` or `ipv6`.
+        family: &'static str,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
     /// The address could not be added or removed.
     #[error("address {address}: {error}")]
     Address {

@@ -1,21 +1,31 @@
-//! The interface itself: index, MTU, up, and whether the kernel makes up addresses for it.
+//! The interface itself: index, name, MTU, up, and what the kernel does with it by itself.
+
+use std::{fs, io};
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoKind, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 
 use super::error::{Error, errno, io_error};
 
 /// What the kernel says of an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Link {
     pub index: u32,
+    pub name: String,
+    pub is_tun: bool,
     pub mtu: u32,
     pub up: bool,
     /// Whether the kernel gives the interface a link-local address; `None` without IPv6.
     pub generates_address: Option<bool>,
+    /// Whether IPv4 routes through it are passed over while it has no carrier; `None` without
+    /// IPv4.
+    pub ipv4_heeds_carrier: Option<bool>,
+    /// The same of IPv6.
+    pub ipv6_heeds_carrier: Option<bool>,
 }
 
 pub(super) async fn state(handle: &Handle, interface: &str) -> Result<Option<Link>, Error> {
@@ -29,15 +39,29 @@ pub(super) async fn state(handle: &Handle, interface: &str) -> Result<Option<Lin
     }
 }
 
-/// The name of the interface with this index, or the index as text.
-pub(super) async fn name(handle: &Handle, index: u32) -> String {
-    let answer = handle.link().get().match_index(index).execute().try_next().await;
-    let attributes = answer.ok().flatten().map(|link| link.attributes).unwrap_or_default();
-    let name = attributes.into_iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
-        _ => None,
-    });
-    name.unwrap_or_else(|| format!("interface {index}"))
+/// The name of the interface with this index; `None` when there is no such interface.
+pub(super) async fn name(handle: &Handle, index: u32) -> Result<Option<String>, Error> {
+    match handle.link().get().match_index(index).execute().try_next().await {
+        Ok(message) => Ok(message.as_ref().map(|message| parse(message).name)),
+        Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(Error::from_kernel(|| format!("looking up interface {index}"), error)),
+    }
+}
+
+/// Gives the interface with this index another name. Before Linux 6.2 that needs it to be down.
+pub(super) async fn rename(handle: &Handle, index: u32, name: &str) -> Result<(), Error> {
+    let change = |message| handle.link().change(message).execute();
+    let rename = || change(LinkUnspec::new_with_index(index).name(name).build());
+    let renamed = match rename().await {
+        Err(error) if errno(&error) == Some(libc::EBUSY) => {
+            match change(LinkUnspec::new_with_index(index).down().build()).await {
+                Ok(()) => rename().await,
+                failed => failed,
+            }
+        }
+        other => other,
+    };
+    renamed.map_err(|error| Error::from_kernel(|| format!("renaming an interface {name}"), error))
 }
 
 pub(super) async fn set_mtu(
@@ -78,18 +102,53 @@ pub(super) async fn set_up(handle: &Handle, interface: &str, index: u32) -> Resu
     handle.link().change(message).execute().await.map_err(|error| Error::from_kernel(what, error))
 }
 
+/// Has the kernel pass over IPv4 routes through the interface while it has no carrier
+/// (Linux `net/ipv4/devinet.c`, `inet_set_link_af`).
+pub(super) async fn have_ipv4_heed_carrier(
+    handle: &Handle,
+    interface: &str,
+    index: u32,
+) -> Result<(), Error> {
+    let mut settings = InetDevConf::default();
+    settings.ignore_routes_with_linkdown = 1;
+    let settings = vec![AfSpecInet::DevConfRequest(settings)];
+    let message = LinkMessageBuilder::<LinkUnspec>::default()
+        .index(index)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(settings)]))
+        .build();
+    handle.link().change(message).execute().await.map_err(|error| Error::CarrierNotHeeded {
+        interface: interface.to_owned(),
+        family: "ipv4",
+        error: io_error(error),
+    })
+}
+
+/// The same of IPv6, where netlink has no such setting. The kernel lets CAP_NET_ADMIN write it; a
+/// unit with ProtectKernelTunables= may not.
+pub(super) fn have_ipv6_heed_carrier(interface: &str) -> Result<(), Error> {
+    let file = format!("/proc/sys/net/ipv6/conf/{interface}/ignore_routes_with_linkdown");
+    fs::write(file, "1").map_err(|error: io::Error| Error::CarrierNotHeeded {
+        interface: interface.to_owned(),
+        family: "ipv6",
+        error,
+    })
+}
+
 pub(super) fn parse(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
-        mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
-        generates_address: None,
+        ..Link::default()
     };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::LinkInfo(parts) => {
+                link.is_tun = parts.contains(&LinkInfo::Kind(InfoKind::Tun));
+            }
             LinkAttribute::AfSpecUnspec(families) => {
-                link.generates_address = families.iter().find_map(generates_address);
+                families.iter().for_each(|family| link.note(family));
             }
             _ => {}
         }
@@ -97,10 +156,31 @@ pub(super) fn parse(message: &LinkMessage) -> Link {
     link
 }
 
-fn generates_address(family: &AfSpecUnspec) -> Option<bool> {
-    let AfSpecUnspec::Inet6(attributes) = family else { return None };
-    attributes.iter().find_map(|attribute| match attribute {
-        AfSpecInet6::AddrGenMode(mode) => Some(*mode != In6AddrGenMode::None),
-        _ => None,
-    })
+impl Link {
+    fn note(&mut self, family: &AfSpecUnspec) {
+        match family {
+            AfSpecUnspec::Inet(attributes) => {
+                for attribute in attributes {
+                    if let AfSpecInet::DevConf(settings) = attribute {
+                        self.ipv4_heeds_carrier = Some(settings.ignore_routes_with_linkdown != 0);
+                    }
+                }
+            }
+            AfSpecUnspec::Inet6(attributes) => {
+                for attribute in attributes {
+                    match attribute {
+                        AfSpecInet6::AddrGenMode(mode) => {
+                            self.generates_address = Some(*mode != In6AddrGenMode::None);
+                        }
+                        AfSpecInet6::DevConf(settings) => {
+                            self.ipv6_heeds_carrier =
+                                Some(settings.ignore_routes_with_linkdown != 0);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 }

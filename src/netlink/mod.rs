@@ -26,7 +26,7 @@
 //! ```
 //!
 //! Everything is done in one order, because each step needs the one before: MTU (below 1280 there
-//! is no IPv6), address generation, up, addresses, routes.
+//! is no IPv6), what the carrier means, address generation, up, addresses, routes.
 
 mod addresses;
 mod apply;
@@ -81,6 +81,8 @@ pub enum Change {
     Mtu(u16),
     /// The kernel no longer makes up a link-local address of its own.
     AddressGenerationOff,
+    /// Routes of this family, `ipv4` or `ipv6`, are passed over while there is no carrier.
+    CarrierHeeded(&'static str),
     /// The interface was down and is up.
     Up,
     /// An address was added.
@@ -100,6 +102,7 @@ impl fmt::Display for Change {
         match self {
             Self::Mtu(mtu) => write!(f, "mtu {mtu}"),
             Self::AddressGenerationOff => f.write_str("address generation off"),
+            Self::CarrierHeeded(family) => write!(f, "{family} heeds the carrier"),
             Self::Up => f.write_str("up"),
             Self::AddressAdded(address) => write!(f, "address {address} added"),
             Self::AddressRemoved(address) => write!(f, "address {address} removed"),
@@ -164,11 +167,19 @@ impl Netlink {
         apply::agree(&self.handle, desired, apply::Extras::Remove).await
     }
 
-    /// Sets the MTU in bytes.
-    pub async fn set_mtu(&self, interface: &str, mtu: u16) -> Result<(), Error> {
-        let link = link::state(&self.handle, interface).await?;
-        let link = link.ok_or_else(|| Error::NoInterface(interface.to_owned()))?;
-        link::set_mtu(&self.handle, interface, link.index, mtu).await
+    /// The name of an interface, `None` when there is none of that index.
+    pub async fn name_of(&self, index: u32) -> Result<Option<String>, Error> {
+        link::name(&self.handle, index).await
+    }
+
+    /// Whether there is an interface of that name and it is a TUN or TAP.
+    pub async fn is_tun(&self, interface: &str) -> Result<bool, Error> {
+        Ok(link::state(&self.handle, interface).await?.is_some_and(|link| link.is_tun))
+    }
+
+    /// Gives the interface with this index another name. It may be down afterwards.
+    pub async fn rename(&self, index: u32, name: &str) -> Result<(), Error> {
+        link::rename(&self.handle, index, name).await
     }
 
     /// The index of the interface that packets leave through; `None` without a usable route, which

@@ -288,7 +288,8 @@ async fn holder(handle: &Handle, rival: Option<Found>) -> String {
         words.push(format!("via {via}"));
     }
     if let Some(index) = rival.interface {
-        words.push(format!("dev {}", link::name(handle, index).await));
+        let name = link::name(handle, index).await.ok().flatten();
+        words.push(name.map_or(format!("interface {index}"), |name| format!("dev {name}")));
     }
     words.push(format!("proto {}", RouteProtocol::from(rival.protocol)));
     words.join(" ")

@@ -11,6 +11,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::proto::{NetlinkCodec, NetlinkFramed};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
+use tokio::time::{Instant, sleep_until};
 
 use super::error::Error;
 use super::{Desired, addresses, link, routes};
@@ -45,12 +46,17 @@ pub enum Event {
 /// the socket's receive buffer; an overflow counts as a change.
 pub struct Watch {
     messages: Option<Messages>,
+    /// When there may be a socket again.
+    reopen: Instant,
     pending: Option<Event>,
+    /// When what is pending is told of, however often the future that waits is dropped.
+    burst_ends: Option<Instant>,
 }
 
 impl Watch {
     pub(super) fn open() -> Result<Self, Error> {
-        Ok(Self { messages: Some(subscribe().map_err(Error::Open)?), pending: None })
+        let messages = Some(subscribe().map_err(Error::Open)?);
+        Ok(Self { messages, reopen: Instant::now(), pending: None, burst_ends: None })
     }
 
     /// Waits until something happened to the interface with this index that may make it differ
@@ -61,7 +67,8 @@ impl Watch {
         while self.pending.is_none() {
             self.pending = self.next(index, desired).await;
         }
-        let mut burst = std::pin::pin!(tokio::time::sleep(BURST));
+        let burst_ends = *self.burst_ends.get_or_insert_with(|| Instant::now() + BURST);
+        let mut burst = std::pin::pin!(sleep_until(burst_ends));
         loop {
             tokio::select! {
                 biased;
@@ -69,13 +76,15 @@ impl Watch {
                 event = self.next(index, desired) => self.pending = self.pending.max(event),
             }
         }
+        self.burst_ends = None;
         self.pending.take().unwrap_or(Event::Changed)
     }
 
     /// The next notification, as far as it concerns us.
     async fn next(&mut self, index: u32, desired: &Desired) -> Option<Event> {
         let Some(messages) = &mut self.messages else {
-            tokio::time::sleep(REOPEN).await;
+            sleep_until(self.reopen).await;
+            self.reopen = Instant::now() + REOPEN;
             self.messages = subscribe().ok();
             return self.messages.is_some().then_some(Event::Changed);
         };
@@ -83,6 +92,7 @@ impl Watch {
             Some((message, _)) => concern(&message, index, desired),
             None => {
                 self.messages = None;
+                self.reopen = Instant::now() + REOPEN;
                 Some(Event::Changed)
             }
         }
@@ -107,7 +117,9 @@ fn concern(
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
             let link = link::parse(message);
-            is_ours(message, index) && (!link.up || link.mtu != u32::from(desired.mtu))
+            let agrees =
+                link.up && link.mtu == u32::from(desired.mtu) && link.name == desired.interface;
+            is_ours(message, index) && !agrees
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
             let address = addresses::parse(message);
@@ -161,6 +173,7 @@ mod tests {
         message.header.index = index;
         message.header.flags = flags;
         message.attributes.push(LinkAttribute::Mtu(mtu));
+        message.attributes.push(LinkAttribute::IfName("tun0".into()));
         message
     }
 
@@ -181,6 +194,10 @@ mod tests {
         assert_eq!(new(TUN + 1, LinkFlags::empty(), 9000), None);
         assert_eq!(new(TUN, LinkFlags::empty(), 1500), Some(Event::Changed));
         assert_eq!(new(TUN, LinkFlags::Up, 1400), Some(Event::Changed));
+        let mut renamed = link(TUN, LinkFlags::Up, 1500);
+        renamed.attributes[1] = LinkAttribute::IfName("wan0".into());
+        let renamed = RouteNetlinkMessage::NewLink(renamed);
+        assert_eq!(event(renamed.into()), Some(Event::Changed));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod buffer;
 pub mod checksum;
+pub mod ecn;
 pub mod flow;
 pub mod headers;
 pub mod offload;

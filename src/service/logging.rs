@@ -20,9 +20,9 @@
 //! what a peer can cause goes through [`Repeats`](super::repeat::Repeats):
 //!
 //! ```
-//! # use std::time::{Duration, Instant};
-//! # use tunnel64d::service::{messages::CONNECTION_REFUSED, repeat::Repeats};
-//! # let (address, now) = (std::net::Ipv4Addr::LOCALHOST, Instant::now());
+//! # use std::time::Duration;
+//! # use tunnel64d::{service::{messages::CONNECTION_REFUSED, repeat::Repeats}, time::Time};
+//! # let (address, now) = (std::net::Ipv4Addr::LOCALHOST, Time::now());
 //! # let mut refused = Repeats::new(Duration::from_secs(60), 16);
 //! if let Some(repeats) = refused.happened(address, now) {
 //!     tunnel64d::report!(CONNECTION_REFUSED, address = address, repeats = repeats);
@@ -177,7 +177,7 @@ fn journal_layer(tunnel: &str) -> io::Result<tracing_journald::Layer> {
 }
 
 /// Whether systemd has connected stderr to the journal (systemd.exec(5), `$JOURNAL_STREAM`).
-fn stderr_is_the_journal() -> bool {
+pub fn stderr_is_the_journal() -> bool {
     let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
     nix::sys::stat::fstat(io::stderr())
         .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))

@@ -43,10 +43,10 @@ impl Notifier {
         self.send(&[NotifyState::Watchdog]);
     }
 
-    /// How often [`watchdog`](Self::watchdog) must be called: half of what the unit's
-    /// `WatchdogSec=` allows. `None` when it asks for no watchdog.
-    pub fn watchdog_interval(&self) -> Option<Duration> {
-        sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()).map(|limit| limit / 2)
+    /// The unit's `WatchdogSec=`: the longest that [`watchdog`](Self::watchdog) may not be called.
+    /// `None` when it asks for no watchdog.
+    pub fn watchdog_limit(&self) -> Option<Duration> {
+        sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
     }
 
     fn send(&self, states: &[NotifyState<'_>]) {
@@ -89,8 +89,8 @@ mod tests {
         notifier.reloading();
         notifier.watchdog();
         notifier.stopping("goodbye");
-        let expected = std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(5));
-        assert_eq!(notifier.watchdog_interval(), expected);
+        let expected = std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(10));
+        assert_eq!(notifier.watchdog_limit(), expected);
         assert!(!notifier.failed.load(Ordering::Relaxed));
     }
 

@@ -37,6 +37,10 @@ pub struct Info {
     pub round_trip: Duration,
     /// Segments retransmitted since the connection began.
     pub retransmits: u32,
+    /// What the connection has delivered lately, in bytes a second; 0 when that is not known.
+    pub delivery_rate: u64,
+    /// Bytes that the peer has acknowledged since the connection began.
+    pub acknowledged: u64,
 }
 
 /// Reads the connection's round-trip time and retransmissions (`TCP_INFO`).
@@ -61,6 +65,8 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     Ok(Info {
         round_trip: Duration::from_micros(info.tcpi_rtt.into()),
         retransmits: info.tcpi_total_retrans,
+        delivery_rate: info.tcpi_delivery_rate,
+        acknowledged: info.tcpi_bytes_acked,
     })
 }
 

@@ -124,14 +124,16 @@ pub fn set_carrier(queue: BorrowedFd<'_>, carrier: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the current runtime watch a queue for packets to read.
+/// Has the current runtime watch a queue for packets to read and for the end of the interface,
+/// which the driver tells as an error alone (`tun_chr_poll`).
 ///
 /// # Errors
 /// The runtime can't watch the descriptor; the queue is closed.
 pub fn watch(queue: Device) -> io::Result<AsyncFd<Device>> {
     // SAFETY: a `tun::Device` made from a raw descriptor owns it, keeps it open until it is
     // dropped, and never exchanges it for another.
-    let watched = unsafe { AsyncFd::register_with_interest(queue, Interest::READABLE) };
+    let watched =
+        unsafe { AsyncFd::register_with_interest(queue, Interest::READABLE | Interest::ERROR) };
     Ok(watched?)
 }
 

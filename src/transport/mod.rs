@@ -1,72 +1,212 @@
 //! One connection to the peer: frames in, frames out.
 //!
-//! [`tcp`] dials, accepts and sets socket options. [`Stream`] is what the data path holds: it
-//! never blocks, takes whole frames and gives whole frames. What protects the bytes between the
-//! two ends is its layer: plaintext for now; TLS takes the same place.
+//! [`tcp`] dials, accepts and sets socket options; [`tls`] and [`keys`] say who is who. [`Stream`]
+//! is what the data path holds: it never blocks, takes whole frames and gives whole frames. What
+//! protects the bytes between the two ends is its layer: TLS, or nothing.
 
 mod incoming;
+pub mod keys;
 mod outgoing;
+mod sealed;
 pub mod tcp;
+pub mod tls;
+mod window;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::packet::buffer::{self, Buffer, Pool};
+use crate::sys;
 use crate::wire::frame::{self, Header, Kind, Malformed};
 
 pub use incoming::Frame;
-use incoming::Incoming;
+use keys::PublicKey;
 use outgoing::Outgoing;
+use sealed::Sealed;
+use window::Window;
 
 const _: () = assert!(buffer::MAX_PACKET == frame::MAX_PACKET);
 const _: () = assert!(buffer::HEADROOM == frame::HEADER_LEN);
+
+/// How the bytes of every connection are protected.
+#[derive(Debug, Clone)]
+pub enum Protection {
+    /// Not at all.
+    Plaintext,
+    /// TLS 1.3 between pinned keys.
+    Tls(tls::Endpoint),
+}
+
+/// Why a connection did not get as far as frames.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The connection broke, or was closed.
+    #[error("closed during the handshake: {0}")]
+    Io(#[from] io::Error),
+    /// The ends don't accept each other.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+}
 
 /// A connection to the peer, bound to the runtime it was made in.
 #[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
-    peer: SocketAddr,
-    outgoing: Outgoing,
-    incoming: Incoming,
+    state: State,
 }
 
 /// A [`Stream`] on its way from one runtime to another.
 #[derive(Debug)]
 pub struct Parked {
     tcp: std::net::TcpStream,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
     peer: SocketAddr,
+    /// Frames that wait to be sent.
     outgoing: Outgoing,
-    incoming: Incoming,
+    /// Frames that have come, the last perhaps in part.
+    incoming: Window,
+    /// What protects them on their way.
+    layer: Option<Box<Sealed>>,
+    /// Bytes that the kernel may hold unsent.
+    unsent_limit: u32,
 }
 
 impl Stream {
-    /// Carries frames in the clear over a connection.
-    pub fn plaintext(tcp: TcpStream, peer: SocketAddr) -> Self {
-        Self { tcp, peer, outgoing: Outgoing::default(), incoming: Incoming::default() }
+    /// A connection that was dialled.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Tls`] only; nothing has been said yet.
+    pub fn dialled(
+        tcp: TcpStream,
+        peer: SocketAddr,
+        protection: &Protection,
+    ) -> Result<Self, HandshakeError> {
+        let layer = match protection {
+            Protection::Plaintext => None,
+            Protection::Tls(endpoint) => Some(endpoint.client()?),
+        };
+        Ok(Self::new(tcp, peer, layer))
+    }
+
+    /// A connection that was accepted.
+    ///
+    /// # Errors
+    /// [`HandshakeError::Tls`] only; nothing has been said yet.
+    pub fn accepted(
+        tcp: TcpStream,
+        peer: SocketAddr,
+        protection: &Protection,
+    ) -> Result<Self, HandshakeError> {
+        let layer = match protection {
+            Protection::Plaintext => None,
+            Protection::Tls(endpoint) => Some(endpoint.server()?),
+        };
+        Ok(Self::new(tcp, peer, layer))
+    }
+
+    fn new(tcp: TcpStream, peer: SocketAddr, session: Option<tls::Session>) -> Self {
+        let layer = session.map(|session| Box::new(Sealed::new(session)));
+        let (outgoing, incoming) = (Outgoing::default(), Window::default());
+        Self {
+            tcp,
+            state: State { peer, outgoing, incoming, layer, unsent_limit: tcp::UNSENT_LIMIT },
+        }
+    }
+
+    /// Lets the layer shake hands; gives the key that the peer has proved to hold, or `None` in
+    /// plaintext. Must come first, and must be bounded in time by the caller.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; the peer has been told, as far as TLS has words for it.
+    pub async fn handshake(&mut self) -> Result<Option<PublicKey>, HandshakeError> {
+        loop {
+            let State { incoming, layer, .. } = &mut self.state;
+            let Some(layer) = layer else { return Ok(None) };
+            let opened = layer.open(incoming);
+            let said = self.flush(&mut Pool::default());
+            let opened = opened?;
+            said?;
+            if opened.closed {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if opened.ready {
+                let peer = self.state.layer.as_ref().map(|layer| layer.peer()).transpose()?;
+                return Ok(peer);
+            }
+            if self.unsent() > 0 {
+                tokio::select! {
+                    ready = self.tcp.writable() => ready?,
+                    ready = self.tcp.readable() => ready?,
+                }
+            } else {
+                self.tcp.readable().await?;
+            }
+            self.read().map_err(unwrap_tls)?;
+        }
     }
 
     /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.state.peer
     }
 
     /// Queues a DATA frame; its header is already in place.
     pub fn push(&mut self, frame: Buffer) {
-        self.outgoing.push(frame);
+        self.state.outgoing.push(frame);
     }
 
-    /// Queues a control frame ahead of all data that is not yet on its way.
+    /// Queues a control frame ahead of all data that is not yet on its way. Does nothing when too
+    /// many wait already.
     pub fn push_control(&mut self, kind: Kind, body: &[u8]) {
         let mut frame = Buffer::copy_of(body);
         frame.set_header(Header { kind, length: body.len() }.to_bytes());
-        self.outgoing.push_first(frame);
+        self.state.outgoing.push_control(frame);
+    }
+
+    /// Takes back the DATA frames that are not yet on their way, in order.
+    pub fn take_unsent(&mut self) -> impl Iterator<Item = (Header, Buffer)> + use<> {
+        let frames = self.state.outgoing.take_data().into_iter();
+        frames.filter_map(|frame| {
+            let header = Header::parse(frame.frame().first_chunk()?).ok()?;
+            Some((header, frame))
+        })
+    }
+
+    /// What the line has delivered lately, in bytes a second; `None` while that is not known.
+    pub fn delivery_rate(&self) -> Option<u64> {
+        let info = sys::tcp::info(self.tcp.as_fd()).ok()?;
+        Some(info.delivery_rate).filter(|rate| *rate > 0)
+    }
+
+    /// Bytes that the peer has acknowledged so far, which shows progress on a line that is merely
+    /// slow.
+    pub fn acknowledged(&self) -> Option<u64> {
+        sys::tcp::info(self.tcp.as_fd()).ok().map(|info| info.acknowledged)
+    }
+
+    /// Lets the kernel hold at most this many bytes unsent.
+    pub fn limit_unsent(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).map_or(tcp::UNSENT_LIMIT, u32::next_power_of_two);
+        let bytes = bytes.min(tcp::UNSENT_LIMIT);
+        if self.state.unsent_limit != bytes {
+            self.state.unsent_limit = bytes;
+            // Without it the line is a little slower to react.
+            let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes);
+        }
     }
 
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> usize {
-        self.outgoing.bytes()
+        let sealed = self.state.layer.as_ref().map_or(0, |layer| layer.unsent());
+        self.state.outgoing.bytes() + sealed
     }
 
     /// Sends what waits, until nothing is left or the kernel takes no more. Buffers that are done
@@ -76,8 +216,15 @@ impl Stream {
     /// The connection is broken.
     pub fn flush(&mut self, pool: &mut Pool) -> io::Result<()> {
         while self.unsent() > 0 {
-            let Self { tcp, outgoing, .. } = self;
-            match outgoing.write(|slices| tcp.try_write_vectored(slices), pool) {
+            let Self { tcp, state: State { outgoing, incoming, layer, unsent_limit, .. } } = self;
+            let written = match layer {
+                None => outgoing.write(|slices| tcp.try_write_vectored(slices), pool),
+                Some(layer) => {
+                    let ahead = usize::try_from(*unsent_limit).unwrap_or(usize::MAX);
+                    layer.write(outgoing, incoming, ahead, |bytes| tcp.try_write(bytes), pool)
+                }
+            };
+            match written {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -86,19 +233,20 @@ impl Stream {
         Ok(())
     }
 
-    /// Drops every frame that is not yet on its way and queues a last one.
-    pub fn finish(&mut self, kind: Kind, body: &[u8]) {
-        self.outgoing.drop_unstarted();
-        self.push_control(kind, body);
-    }
-
     /// Reads once, as much as there is room for. Says false when nothing has arrived.
     ///
     /// # Errors
     /// The connection is broken; `UnexpectedEof` when the peer has closed it.
     pub fn read(&mut self) -> io::Result<bool> {
-        let Self { tcp, incoming, .. } = self;
-        match incoming.fill(|room| tcp.try_read(room)) {
+        let Self { tcp, state: State { incoming, layer, .. } } = self;
+        let read = match layer {
+            None => {
+                let read = tcp.try_read(incoming::room(incoming));
+                read.inspect(|length| incoming.added(*length))
+            }
+            Some(layer) => layer.read(incoming, |room| tcp.try_read(room)),
+        };
+        match read {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -111,7 +259,7 @@ impl Stream {
     /// # Errors
     /// What has been read is no frame; the connection has to be closed.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Malformed> {
-        self.incoming.next_frame()
+        incoming::next_frame(&mut self.state.incoming)
     }
 
     /// Waits until the peer may have said something.
@@ -124,13 +272,35 @@ impl Stream {
         self.tcp.writable().await
     }
 
+    /// Ends the stream with one last frame, and waits until the peer has closed its end too: what
+    /// was sent would be lost if the connection were closed while data of the peer's is unread.
+    /// Must be bounded in time by the caller.
+    pub async fn finish(mut self, kind: Kind, body: Vec<u8>) {
+        self.state.outgoing.take_data();
+        self.push_control(kind, &body);
+        let mut pool = Pool::default();
+        while self.flush(&mut pool).is_ok() && self.unsent() > 0 {
+            if self.writable().await.is_err() {
+                return;
+            }
+        }
+        let _ = SockRef::from(&self.tcp).shutdown(Shutdown::Write);
+        let mut rest = [0; 4096];
+        while self.tcp.readable().await.is_ok() {
+            match self.tcp.try_read(&mut rest) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    }
+
     /// Takes it out of this runtime.
     ///
     /// # Errors
     /// The runtime refused; the connection is closed.
     pub fn park(self) -> io::Result<Parked> {
-        let Self { tcp, peer, outgoing, incoming } = self;
-        Ok(Parked { tcp: tcp.into_std()?, peer, outgoing, incoming })
+        Ok(Parked { tcp: self.tcp.into_std()?, state: self.state })
     }
 }
 
@@ -140,7 +310,14 @@ impl Parked {
     /// # Errors
     /// The runtime refused; the connection is closed.
     pub fn resume(self) -> io::Result<Stream> {
-        let Self { tcp, peer, outgoing, incoming } = self;
-        Ok(Stream { tcp: TcpStream::from_std(tcp)?, peer, outgoing, incoming })
+        Ok(Stream { tcp: TcpStream::from_std(self.tcp)?, state: self.state })
+    }
+}
+
+/// An error of TLS that came by way of I/O is one of TLS.
+fn unwrap_tls(error: io::Error) -> HandshakeError {
+    match error.downcast::<tls::Error>() {
+        Ok(error) => HandshakeError::Tls(error),
+        Err(error) => HandshakeError::Io(error),
     }
 }

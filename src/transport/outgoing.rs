@@ -8,32 +8,45 @@ use crate::packet::buffer::{Buffer, Pool};
 /// Frames handed to the kernel in one call.
 const FRAMES_A_WRITE: usize = 64;
 
-/// Frames that wait to be written, the first perhaps in part.
+/// Control frames that may wait. A peer that makes us answer without reading gets no answers.
+const CONTROLS: usize = 8;
+
+/// Frames that wait to be written: one that is written in part, then control frames, then data.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    frames: VecDeque<Buffer>,
-    written_of_first: usize,
+    started: Option<Buffer>,
+    written_of_started: usize,
+    controls: VecDeque<Buffer>,
+    data: VecDeque<Buffer>,
     bytes: usize,
 }
 
 impl Outgoing {
-    /// Adds a frame at the end.
+    /// Adds a data frame.
     pub(super) fn push(&mut self, frame: Buffer) {
         self.bytes += frame.frame().len();
-        self.frames.push_back(frame);
+        self.data.push_back(frame);
     }
 
-    /// Adds a frame before all others but one that is written in part.
-    pub(super) fn push_first(&mut self, frame: Buffer) {
-        self.bytes += frame.frame().len();
-        self.frames.insert(usize::from(self.written_of_first > 0), frame);
+    /// Adds a control frame, unless too many wait already.
+    pub(super) fn push_control(&mut self, frame: Buffer) {
+        if self.controls.len() < CONTROLS {
+            self.bytes += frame.frame().len();
+            self.controls.push_back(frame);
+        }
     }
 
-    /// Drops every frame but one that is written in part: the stream must stay in frames.
-    pub(super) fn drop_unstarted(&mut self) {
-        self.frames.truncate(usize::from(self.written_of_first > 0));
-        let left: usize = self.frames.iter().map(|frame| frame.frame().len()).sum();
-        self.bytes = left - self.written_of_first;
+    /// Takes the data frames that have not been started, in order.
+    pub(super) fn take_data(&mut self) -> VecDeque<Buffer> {
+        self.bytes -= self.data.iter().map(|frame| frame.frame().len()).sum::<usize>();
+        std::mem::take(&mut self.data)
+    }
+
+    /// Takes the next frame, for a layer that keeps what is written in part itself.
+    pub(super) fn pop(&mut self) -> Option<Buffer> {
+        let frame = self.next()?;
+        self.bytes -= frame.frame().len();
+        Some(frame)
     }
 
     /// Bytes that wait.
@@ -49,27 +62,40 @@ impl Outgoing {
     ) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
         let mut count = 0;
-        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-            let skip = if count == 0 { self.written_of_first } else { 0 };
+        let waiting = self.started.iter().chain(&self.controls).chain(&self.data);
+        for (slice, frame) in slices.iter_mut().zip(waiting) {
+            let skip = if count == 0 { self.written_of_started } else { 0 };
             *slice = IoSlice::new(&frame.frame()[skip..]);
             count += 1;
         }
-        let mut written = write(&slices[..count])?;
+        let written = write(&slices[..count])?;
         if written == 0 && self.bytes > 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.bytes -= written;
-        written += self.written_of_first;
-        while let Some(first) = self.frames.front() {
-            let length = first.frame().len();
-            if written < length {
-                break;
-            }
-            written -= length;
-            self.frames.pop_front().into_iter().for_each(|frame| pool.recycle(frame));
-        }
-        self.written_of_first = written;
+        self.advance(written, pool);
         Ok(())
+    }
+
+    fn advance(&mut self, written: usize, pool: &mut Pool) {
+        self.bytes -= written;
+        let mut left = self.written_of_started + written;
+        self.written_of_started = 0;
+        while left > 0 {
+            let Some(frame) = self.next() else { return };
+            let length = frame.frame().len();
+            if left < length {
+                self.started = Some(frame);
+                self.written_of_started = left;
+                return;
+            }
+            left -= length;
+            pool.recycle(frame);
+        }
+    }
+
+    fn next(&mut self) -> Option<Buffer> {
+        let started = self.started.take();
+        started.or_else(|| self.controls.pop_front()).or_else(|| self.data.pop_front())
     }
 }
 
@@ -117,30 +143,41 @@ mod tests {
     }
 
     #[test]
-    fn a_control_frame_overtakes_data_but_never_splits_a_frame() {
+    fn control_frames_overtake_data_in_their_own_order_but_never_split_a_frame() {
         let mut outgoing = Outgoing::default();
         outgoing.push(frame(1, 10));
         outgoing.push(frame(2, 10));
         let mut sink = Vec::new();
         write_some(&mut outgoing, &mut sink, 5);
-        outgoing.push_first(frame(9, 4));
+        outgoing.push_control(frame(8, 4));
+        outgoing.push_control(frame(9, 4));
         while outgoing.bytes() > 0 {
             write_some(&mut outgoing, &mut sink, 1000);
         }
-        assert_eq!(sink, [[1; 18].as_slice(), &[9; 12], &[2; 18]].concat());
+        assert_eq!(sink, [[1; 18].as_slice(), &[8; 12], &[9; 12], &[2; 18]].concat());
     }
 
     #[test]
-    fn what_is_dropped_at_the_end_leaves_a_started_frame_whole() {
+    fn data_that_is_taken_back_leaves_a_started_frame_whole() {
         let mut outgoing = Outgoing::default();
         outgoing.push(frame(1, 10));
         outgoing.push(frame(2, 10));
         let mut sink = Vec::new();
         write_some(&mut outgoing, &mut sink, 5);
-        outgoing.drop_unstarted();
-        outgoing.push_first(frame(9, 1));
+        let taken: Vec<_> = outgoing.take_data().into_iter().map(|f| f.packet()[0]).collect();
+        assert_eq!(taken, [2]);
+        outgoing.push_control(frame(9, 1));
         write_some(&mut outgoing, &mut sink, 1000);
         assert_eq!(sink, [[1; 18].as_slice(), &[9; 9]].concat());
         assert_eq!(outgoing.bytes(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_asks_without_reading_makes_nothing_grow() {
+        let mut outgoing = Outgoing::default();
+        for _ in 0..10_000 {
+            outgoing.push_control(frame(4, 8));
+        }
+        assert!(outgoing.bytes() <= 16 * CONTROLS);
     }
 }

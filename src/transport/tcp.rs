@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::sys;
 
-/// Bytes that the kernel may hold unsent. Short, so that packets wait where the queue can decide
+/// Bytes that the kernel may hold unsent, on a fast line. Short, so that packets wait where the queue can decide
 /// about them.
-const UNSENT_LIMIT: u32 = 128 * 1024;
+pub const UNSENT_LIMIT: u32 = 128 * 1024;
 
 /// A connection whose path comes back after an outage is tried again after at most this long.
 const RETRANSMIT_WITHIN: Duration = Duration::from_secs(1);

@@ -28,12 +28,18 @@ pub enum OpenError {
         "not allowed to open interface {0}: CAP_NET_ADMIN and access to /dev/net/tun are needed"
     )]
     NotAllowed(String),
-    /// The name belongs to an interface that is no multi-queue TUN, or can't be one.
-    #[error("{0} is not a name for a TUN interface, or an interface of another kind has it")]
+    /// The kernel takes no such name.
+    #[error("{0} is not a name for a TUN interface: choose another interface.name")]
     Name(String),
-    /// The interface is already there.
-    #[error("interface {0} is already there: another process holds it, or `ip link delete {0}`")]
+    /// A TUN of that name is there.
+    #[error(
+        "interface {0} is already there: stop the process that holds it, or remove it with \
+         `ip link delete {0}` if none does"
+    )]
     Busy(String),
+    /// The name belongs to an interface of another kind.
+    #[error("{0} is the name of an interface that is no TUN: choose another interface.name")]
+    Taken(String),
     /// Anything else.
     #[error("interface {name} could not be opened: {source}")]
     Other {
@@ -57,7 +63,8 @@ pub struct Queue(AsyncFd<tun::Device>);
 /// The interface goes with the last queue.
 ///
 /// # Errors
-/// [`OpenError`]; nothing is left behind then.
+/// [`OpenError`]; nothing is left behind then. [`OpenError::Busy`] for any interface of that name:
+/// the kernel does not say of which kind it is.
 pub fn open(name: &str, queues: u8, offload: bool) -> Result<(Vec<Opened>, Accepts), OpenError> {
     let failed = |source: io::Error| OpenError::from_io(name, source);
     let mut opened = Vec::with_capacity(queues.into());
@@ -109,8 +116,9 @@ impl Opened {
 impl Queue {
     /// Waits until a packet can be read, or the interface is gone.
     pub async fn readable(&self) {
-        // An error here will be met by the next read.
-        let _ = self.0.readable().await;
+        // A deleted interface is an error to the poller, and nothing else. One of the runtime's
+        // will be met by the next read.
+        let _ = self.0.ready(Interest::READABLE | Interest::ERROR).await;
     }
 
     /// Reads one packet and the header in front of it; `packet` must have room for the largest.
@@ -118,11 +126,18 @@ impl Queue {
     /// # Errors
     /// `WouldBlock` when none waits; one that [`is_gone`] knows when the interface was deleted.
     pub fn read(&self, header: &mut VnetHeader, packet: &mut [u8]) -> io::Result<usize> {
-        self.0.try_io(Interest::READABLE, |device| {
+        let mut read = |device: &tun::Device| {
             let mut parts = [IoSliceMut::new(header.as_mut_bytes()), IoSliceMut::new(packet)];
             let length = readv(sys::fd::borrow(device), &mut parts)?;
             Ok(length.saturating_sub(size_of::<VnetHeader>()))
-        })
+        };
+        match self.0.try_io(Interest::READABLE, &mut read) {
+            // Without an error to the poller this asks nobody.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.0.try_io(Interest::ERROR, read)
+            }
+            result => result,
+        }
     }
 
     /// Hands the kernel one packet. Runs the kernel's receive path for it before it returns.

@@ -56,20 +56,51 @@ pub fn segment(
         return Ok(1);
     }
 
+    cut(packet, headers, offload, 1, |segment, _| emit(segment))
+}
+
+/// Hands smaller super-packets of at most `most` segments each to `emit`, in order, each with what
+/// it still needs. Segmented in turn, they come to the same packets as the whole one.
+///
+/// As [`segment`] it spends `packet`, whose checksum must be incomplete.
+///
+/// # Errors
+/// As [`segment`].
+pub fn divide(
+    packet: &mut [u8],
+    headers: &Headers,
+    offload: Offload,
+    most: u16,
+    emit: impl FnMut(Segment<'_>, Offload),
+) -> Result<usize, Misfit> {
+    let packet = packet.get_mut(..headers.total_length).ok_or(Misfit::Transport)?;
+    cut(packet, headers, offload, most.max(1), emit)
+}
+
+fn cut(
+    packet: &mut [u8],
+    headers: &Headers,
+    offload: Offload,
+    most: u16,
+    mut emit: impl FnMut(Segment<'_>, Offload),
+) -> Result<usize, Misfit> {
     if headers.fragment {
         return Err(Misfit::Fragment);
     }
     if !offload.checksum_incomplete {
         return Err(Misfit::ChecksumComplete);
     }
+    let gso_size = usize::from(offload.gso_size.max(1));
     let payload_offset = headers.payload_offset().ok_or(Misfit::Transport)?;
     let (head, payload) = packet.split_at_mut_checked(payload_offset).ok_or(Misfit::Transport)?;
     let mut patch = Patch::of(head, headers)?;
-    let mut chunks = payload.chunks(usize::from(offload.gso_size)).peekable();
+    let mut chunks = payload.chunks(gso_size * usize::from(most)).peekable();
     let mut count = 0;
     while let Some(chunk) = chunks.next() {
-        patch.apply(head, chunk, chunks.peek().is_none())?;
-        emit(Segment { headers: head, payload: chunk });
+        let segments = u16::try_from(chunk.len().div_ceil(gso_size)).unwrap_or(u16::MAX);
+        patch.apply(head, chunk, segments, chunks.peek().is_none())?;
+        let left = if segments > 1 { offload } else { Offload::NONE };
+        emit(Segment { headers: head, payload: chunk }, left);
         count += 1;
     }
     Ok(count)
@@ -118,9 +149,16 @@ impl<'a> Patch<'a> {
         Ok(patch)
     }
 
-    /// Turns `head` into the headers of the segment that carries `chunk`, and steps on.
+    /// Turns `head` into the headers of the packet that carries `chunk`, and steps on. One of
+    /// several segments is left with an incomplete checksum.
     #[inline]
-    fn apply(&mut self, head: &mut [u8], chunk: &[u8], last: bool) -> Result<(), Misfit> {
+    fn apply(
+        &mut self,
+        head: &mut [u8],
+        chunk: &[u8],
+        segments: u16,
+        last: bool,
+    ) -> Result<(), Misfit> {
         let total_length = head.len() + chunk.len();
         let (network, transport) = head.split_at_mut(self.headers.transport_offset);
         // An IPv6 header does not count itself.
@@ -140,7 +178,7 @@ impl<'a> Patch<'a> {
                 network[10..12].fill(0);
                 let checksum = Sum::ZERO.bytes(network).checksum();
                 network[10..12].copy_from_slice(&checksum.to_be_bytes());
-                self.identification = self.identification.wrapping_add(1);
+                self.identification = self.identification.wrapping_add(segments);
             }
             Version::V6 => network[4..6].copy_from_slice(&network_length.to_be_bytes()),
         }
@@ -161,8 +199,12 @@ impl<'a> Patch<'a> {
             }
             Transport::Opaque => return Err(Misfit::Transport),
         }
+        let seed = self.seed.word(transport_length);
+        if segments > 1 {
+            return write_checksum(transport, self.headers, seed.fold());
+        }
         // Both headers are an even number of bytes long, so the payload adds up behind them.
-        let checksum = self.seed.word(transport_length).bytes(transport).bytes(chunk).checksum();
+        let checksum = seed.bytes(transport).bytes(chunk).checksum();
         let checksum = match self.headers.transport {
             Transport::Udp => nonzero(checksum),
             _ => checksum,
@@ -208,7 +250,7 @@ mod tests {
         Ok(all)
     }
 
-    fn cut(sample: &Sample, gso_size: u16) -> Vec<Vec<u8>> {
+    fn cut_up(sample: &Sample, gso_size: u16) -> Vec<Vec<u8>> {
         segments(sample.build(), Offload { gso_size, ..INCOMPLETE }).unwrap()
     }
 
@@ -216,7 +258,7 @@ mod tests {
     fn fin_and_psh_stay_with_the_last_segment_and_cwr_with_the_first() {
         for base in [Sample::TCP4, Sample::TCP6] {
             let sample = Sample { flags: ACK | FIN | PSH | CWR | ECE, ..base };
-            let flags: Vec<u8> = cut(&sample, 1400)
+            let flags: Vec<u8> = cut_up(&sample, 1400)
                 .iter()
                 .map(|segment| segment[sample.headers() - 20 + 13])
                 .collect();
@@ -226,7 +268,7 @@ mod tests {
 
     #[test]
     fn sequence_and_identification_count_on_and_wrap() {
-        let segments = cut(&Sample { sequence: 0xffff_ff00, id: 0xffff, ..Sample::TCP4 }, 1400);
+        let segments = cut_up(&Sample { sequence: 0xffff_ff00, id: 0xffff, ..Sample::TCP4 }, 1400);
         let sequences: Vec<&[u8]> = segments.iter().map(|segment| &segment[24..28]).collect();
         assert_eq!(sequences, [[0xff, 0xff, 0xff, 0], [0, 0, 4, 0x78], [0, 0, 9, 0xf0]]);
         let ids: Vec<&[u8]> = segments.iter().map(|segment| &segment[4..6]).collect();
@@ -236,7 +278,7 @@ mod tests {
     #[test]
     fn the_last_segment_is_as_short_as_its_payload() {
         for sample in Sample::ALL {
-            let lengths: Vec<usize> = cut(&sample, 1400).iter().map(Vec::len).collect();
+            let lengths: Vec<usize> = cut_up(&sample, 1400).iter().map(Vec::len).collect();
             let headers = sample.headers();
             assert_eq!(lengths, [headers + 1400, headers + 1400, headers + 1200]);
         }
@@ -247,8 +289,8 @@ mod tests {
         for sample in Sample::ALL {
             let mut expected = sample.build();
             naive_complete(&mut expected);
-            assert_eq!(cut(&sample, 4000), [expected.clone()]);
-            assert_eq!(cut(&sample, 0), [expected]);
+            assert_eq!(cut_up(&sample, 4000), [expected.clone()]);
+            assert_eq!(cut_up(&sample, 0), [expected]);
         }
     }
 
@@ -266,7 +308,7 @@ mod tests {
     fn bytes_beyond_the_ip_length_are_not_sent() {
         let sample = Sample { payload: 11, ..Sample::TCP4 };
         let longer = [&sample.build()[..], &[0xee; 5]].concat();
-        assert_eq!(segments(longer, INCOMPLETE).unwrap(), cut(&sample, 0));
+        assert_eq!(segments(longer, INCOMPLETE).unwrap(), cut_up(&sample, 0));
     }
 
     #[test]
@@ -349,7 +391,7 @@ mod tests {
         #[test]
         fn segments_are_those_of_the_naive_segmenter(sample in sample(), gso_size in 8_u16..9000) {
             let packet = sample.build();
-            let segments = cut(&sample, gso_size);
+            let segments = cut_up(&sample, gso_size);
             let mut payload = Vec::new();
             for segment in &segments {
                 let headers = Headers::parse(segment).unwrap();
@@ -361,6 +403,30 @@ mod tests {
             prop_assert_eq!(&payload, &packet[sample.headers()..]);
             if sample.payload > usize::from(gso_size) {
                 prop_assert_eq!(segments, naive_segments(&packet, gso_size.into()));
+            }
+        }
+
+        #[test]
+        fn pieces_come_to_the_same_segments_as_the_whole(
+            sample in sample(),
+            gso_size in 8_u16..3000,
+            most in 1_u16..9,
+        ) {
+            let offload = Offload { gso_size, ..INCOMPLETE };
+            let mut packet = sample.build();
+            let headers = Headers::parse(&packet).unwrap();
+            let mut pieces = Vec::new();
+            divide(&mut packet, &headers, offload, most, |piece, left| {
+                pieces.push(([piece.headers, piece.payload].concat(), left));
+            }).unwrap();
+            let longest = sample.headers() + usize::from(gso_size) * usize::from(most);
+            prop_assert!(pieces.iter().all(|(piece, _)| piece.len() <= longest));
+            let again: Vec<_> = pieces
+                .into_iter()
+                .flat_map(|(piece, left)| segments(piece, left).unwrap())
+                .collect();
+            if sample.payload > usize::from(gso_size) {
+                prop_assert_eq!(again, cut_up(&sample, gso_size));
             }
         }
 

@@ -36,9 +36,16 @@ pub fn tunnelled(world: &World, near: Release) -> (Machine<'_>, Machine<'_>) {
 
 /// Writes the README's files.
 pub fn configure(near: &Machine<'_>, far: &Machine<'_>) {
-    let files = readme_files();
-    for (machine, file) in [near, far].into_iter().zip(files) {
-        machine.write("/etc/tunnel64d/tun0.toml", "-m 0640 -g tunnel64d", file);
+    let keys = [near, far].map(|machine| {
+        machine.run(
+            "tunnel64d genkey | install -m 0640 -g tunnel64d /dev/stdin /etc/tunnel64d/tun0.key
+             tunnel64d pubkey </etc/tunnel64d/tun0.key",
+        )
+    });
+    let [ours, theirs] = readme_files();
+    for (machine, file, key) in [(near, ours, &keys[1]), (far, theirs, &keys[0])] {
+        let file = file.replace("PUBLIC KEY OF THE OTHER GATEWAY", key.trim());
+        machine.write("/etc/tunnel64d/tun0.toml", "-m 0640 -g tunnel64d", &file);
     }
 }
 

@@ -28,7 +28,6 @@ fn removing_stops_the_tunnel_and_keeps_what_the_administrator_wrote(release: Rel
 fn purging_removes_configuration_and_keys(release: Release) {
     let world = World::new();
     let (near, _far) = tunnelled(&world, release);
-    near.write("/etc/tunnel64d/tun0.key", "-m 0640 -g tunnel64d", "a key\n");
     near.write("/etc/credstore/tunnel64d.tun0.key", "-m 0600", "a key\n");
     near.write("/etc/credstore/another.key", "-m 0600", "somebody else's\n");
     near.run("apt-get purge -y tunnel64d");

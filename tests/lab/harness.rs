@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Once;
@@ -11,7 +13,6 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
-use tempfile::TempDir;
 
 pub use crate::wait::eventually;
 
@@ -26,13 +27,14 @@ pub const VM3: &str = "VM3";
 /// What a command in a host may take before it is ended, in seconds.
 const COMMAND_LIMIT: &str = "60";
 
-const TOOLS: [&str; 11] = [
+const TOOLS: [&str; 12] = [
     "ip",
     "ss",
     "nft",
     "ping",
     "traceroute",
     "tcpdump",
+    "ethtool",
     "nc",
     "iperf3",
     "inetd",
@@ -43,17 +45,17 @@ const TOOLS: [&str; 11] = [
 /// The six hosts. Dropping it ends everything in them and removes them.
 pub struct Lab {
     id: String,
-    /// Configuration, runtime directories and logs of this lab.
-    dir: TempDir,
+    /// Configuration, runtime directories and logs; removed with the lab.
+    dir: PathBuf,
 }
 
 impl Lab {
     /// The islands joined by VM2-6, no tunnel.
     pub fn raise() -> Self {
         demand_what_the_lab_needs();
-        let dir = tempfile::tempdir().expect("a temporary directory");
         let owner = std::process::id().to_string();
         let id = tool(&["up", "--owner", &owner]).trim().to_owned();
+        let dir = tool(&["--id", &id, "dir"]).trim().into();
         Self { id, dir }
     }
 
@@ -128,7 +130,7 @@ impl Lab {
 
     /// A file of this lab, for configuration and logs.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     /// Starts a gateway's daemon with the sample configuration and a drop-in (may be empty).
@@ -141,7 +143,17 @@ impl Lab {
         let dir = self.file(host);
         fs::create_dir_all(dir.join("tun0.d")).expect("a configuration directory");
         fs::create_dir_all(dir.join("run")).expect("a runtime directory");
+        let config = config.replace("@DIR@", dir.to_str().expect("a plain path"));
         fs::write(dir.join("tun0.toml"), config).expect("a configuration");
+        // The keys are everybody's: they protect nothing but a lab.
+        let key = fs::read(here().join(format!("config/{host}.key"))).expect("a sample key");
+        let private = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(dir.join("tun0.key"));
+        private.and_then(|mut file| file.write_all(&key)).expect("a key file");
         fs::write(dir.join("tun0.d/test.toml"), drop_in).expect("a drop-in");
         Daemon { process: self.launch(&dir, host), host, dir }
     }
@@ -235,6 +247,11 @@ impl Daemon {
         self.process.output()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// Its resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))
@@ -322,7 +339,8 @@ pub fn binary() -> OsString {
     std::env::var_os("TUNNEL64D_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tunnel64d").into())
 }
 
-fn tool(arguments: &[&str]) -> String {
+/// Runs `tests/lab/lab` and returns what it printed; panics when it fails.
+pub fn tool(arguments: &[&str]) -> String {
     let output = Command::new(here().join("lab"))
         .args(arguments)
         .stdin(Stdio::null())
@@ -344,7 +362,7 @@ fn unique() -> usize {
 }
 
 /// A test that cannot run fails: one that is skipped proves nothing.
-fn demand_what_the_lab_needs() {
+pub fn demand_what_the_lab_needs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let path = std::env::var_os("PATH").unwrap_or_default();

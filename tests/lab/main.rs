@@ -17,6 +17,8 @@
 mod faults;
 mod formats;
 mod harness;
+mod line;
 mod rows;
+mod tool;
 mod traffic;
 mod wait;

@@ -1,14 +1,14 @@
 //! What the original lab did or failed to do, row by row, with the tools it used.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::harness::{Lab, Process, VM1, VM1_6, VM2_6, VM3, VM3_6, eventually, sample_without};
-use crate::traffic::{connect, transfer_in_writes_of};
+use crate::harness::{Lab, Process, VM1, VM1_6, VM3, VM3_6, eventually, sample_without};
+use crate::traffic::{dial, listen, transfer_in_writes_of};
 
 const FAR: &str = "fc00:1234:4::36";
 const NEAR: &str = "fc00:1234:3::16";
@@ -115,8 +115,9 @@ fn row_06_inetd_echoes_through_the_tunnel_on_ipv6_alone() {
 fn row_07_half_closes_resets_and_two_clients_pass_through() {
     let (lab, _vm1, _vm3) = Lab::raise_tunnelled();
     const BANNER: &[u8] = b"welcome to the echo service\n";
-    let (mut first, mut first_served) = connect(&lab, VM1_6, (VM3_6, FAR), 5007);
-    let (mut second, mut second_served) = connect(&lab, VM1_6, (VM3_6, FAR), 5008);
+    let service = listen(&lab, (VM3_6, FAR), 5007);
+    let (mut first, mut first_served) = dial(&lab, VM1_6, &service);
+    let (mut second, mut second_served) = dial(&lab, VM1_6, &service);
 
     for (client, server) in [(&mut first, &mut first_served), (&mut second, &mut second_served)] {
         server.write_all(BANNER).unwrap();
@@ -174,8 +175,7 @@ fn row_09_a_port_scan_finds_exactly_the_open_ports() {
         "echo stream tcp6 nowait root internal\ndiscard stream tcp6 nowait root internal\n\
          daytime stream tcp6 nowait root internal",
     );
-    let _listeners = [5001, 5004]
-        .map(|port| lab.inside(VM3_6, || TcpListener::bind((FAR, port))).expect("a free port"));
+    let _listeners = [5001, 5004].map(|port| listen(&lab, (VM3_6, FAR), port));
     let scan = |ports: &str| -> Vec<u16> {
         // nc ends with 1 when a port of the range is closed; what it found it has printed.
         let (Ok(found) | Err(found)) =
@@ -220,8 +220,8 @@ fn row_11_addresses_and_ports_cross_unchanged() {
     // Two servers on one port, called by one client port.
     let client = SocketAddr::new(NEAR.parse().unwrap(), 40_000);
     for (host, address) in [(VM3_6, FAR), (VM3, "fc00:1234:4::3")] {
-        let server = SocketAddr::new(address.parse().unwrap(), 5000);
-        let listener = lab.inside(host, || TcpListener::bind(server)).unwrap();
+        let listener = listen(&lab, (host, address), 5000);
+        let server = listener.local_addr().unwrap();
         let socket = lab.inside(VM1_6, || Socket::new(Domain::IPV6, Type::STREAM, None)).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket.bind(&client.into()).unwrap();
@@ -270,22 +270,15 @@ fn row_13_full_packets_pass_and_larger_ones_bring_back_packet_too_big() {
     assert!(refused.contains(answer), "{refused}");
 }
 
-#[test]
-fn the_islands_lose_each_other_with_vm2_6_alone() {
-    let lab = Lab::raise();
-    lab.run(VM1_6, &format!("ping -c 1 -W 5 {FAR}"));
-    lab.tool(&["kill-router"]);
-    assert!(lab.run(VM2_6, "ip -br link show eth1").contains("DOWN"));
-    lab.attempt(VM1_6, &format!("ping -c 1 -W 1 {FAR}")).expect_err("VM2-6 is dead");
-    lab.run(VM1, "ping -c 1 -W 5 172.16.2.163");
-}
-
 /// An inetd with these services, ready to serve.
 fn inetd(lab: &Lab, host: &str, services: &str) -> Process {
     let config = lab.file(&format!("{host}-inetd.conf"));
     std::fs::write(&config, format!("{services}\n")).expect("a configuration file");
     // It writes /run/inetd.pid even in the foreground: let it have a /run of its own.
-    let command = format!("mount -t tmpfs inetd /run && exec inetd -i {}", config.display());
+    let command = format!(
+        "exec <{} && mount -t tmpfs inetd /run && exec inetd -i /dev/stdin",
+        config.display()
+    );
     let inetd = lab.spawn(host, &format!("bash -c '{command}'"));
     await_port(lab, host, "-tl", 7);
     inetd

@@ -18,8 +18,18 @@ pub type End<'a> = (&'a str, &'a str);
 
 /// A connection from one host to another: the dialling end, then the accepting one.
 pub fn connect(lab: &Lab, from: &str, to: End<'_>, port: u16) -> (TcpStream, TcpStream) {
+    dial(lab, from, &listen(lab, to, port))
+}
+
+/// A listener in a host.
+pub fn listen(lab: &Lab, to: End<'_>, port: u16) -> TcpListener {
     let address = SocketAddr::new(to.1.parse::<IpAddr>().expect("an address"), port);
-    let listener = lab.inside(to.0, || TcpListener::bind(address)).expect("a free port");
+    lab.inside(to.0, || TcpListener::bind(address)).expect("a free port")
+}
+
+/// A connection from a host to a listener: the dialling end, then the accepting one.
+pub fn dial(lab: &Lab, from: &str, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let address = listener.local_addr().expect("a bound listener");
     let dialled = lab.inside(from, || TcpStream::connect_timeout(&address, PATIENCE));
     let dialled = dialled.unwrap_or_else(|error| panic!("{from} to {address}: {error}"));
     let (accepted, _) = listener.accept().expect("the connection that was just made");
@@ -55,26 +65,38 @@ pub fn transfer_in_writes_of(
     assert_eq!(receiver.join().expect("every byte in its place"), bytes, "{from} to {to:?}");
 }
 
-/// A slow stream that goes on until it is finished.
-pub struct Steady {
+/// A stream that goes on until it is finished.
+pub struct Stream {
     received: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     sender: JoinHandle<u64>,
     receiver: JoinHandle<u64>,
 }
 
-impl Steady {
-    /// A connection from one host to another that sends 1000 bytes every 20 ms.
-    pub fn start(lab: &Lab, from: &str, to: End<'_>, port: u16) -> Self {
-        let (mut dialled, accepted) = connect(lab, from, to, port);
+impl Stream {
+    /// 1000 bytes every 20 ms.
+    pub fn slow(lab: &Lab, from: &str, to: End<'_>, port: u16) -> Self {
+        Self::start(connect(lab, from, to, port), 1000, Duration::from_millis(20))
+    }
+
+    /// As fast as it goes.
+    pub fn fast(lab: &Lab, from: &str, to: End<'_>, port: u16) -> Self {
+        Self::start(connect(lab, from, to, port), 1 << 18, Duration::ZERO)
+    }
+
+    fn start(
+        (mut dialled, accepted): (TcpStream, TcpStream),
+        length: usize,
+        pause: Duration,
+    ) -> Self {
         let received = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let (count, stopped) = (received.clone(), stop.clone());
         let sender = thread::spawn(move || {
             let mut sent = 0;
             while !stopped.load(Ordering::Relaxed) {
-                sent += write(&mut dialled, sent, 1000);
-                thread::sleep(Duration::from_millis(20));
+                sent += write(&mut dialled, sent, length);
+                thread::sleep(pause);
             }
             sent
         });
@@ -117,43 +139,38 @@ fn verify(mut stream: TcpStream, count: &AtomicU64) -> u64 {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => panic!("the inner connection broke after {position} bytes: {error}"),
         };
-        assert!(
-            Pattern::at(position, length).eq(buffer[..length].iter().copied()),
-            "wrong bytes within {length} after {position}"
-        );
+        let right = buffer[..length] == *pattern(position, length);
+        assert!(right, "wrong bytes within {length} after {position}");
         position += length as u64;
         count.store(position, Ordering::Relaxed);
     }
 }
 
 fn write(stream: &mut TcpStream, position: u64, length: usize) -> u64 {
-    let bytes: Vec<u8> = Pattern::at(position, length).collect();
-    if let Err(error) = stream.write_all(&bytes) {
+    if let Err(error) = stream.write_all(pattern(position, length)) {
         panic!("the inner connection broke after {position} bytes: {error}");
     }
     length as u64
 }
 
-/// Bytes that never repeat in step with a packet, a frame or a power of two.
-struct Pattern;
-
-impl Pattern {
-    /// A prime, and longer than any write: two places a packet apart never look the same.
-    const LENGTH: usize = 1_048_583;
-
-    fn at(position: u64, length: usize) -> impl Iterator<Item = u8> {
-        static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-        let bytes = BYTES.get_or_init(|| {
-            let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-            let step = || {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state.to_le_bytes()[3]
-            };
-            std::iter::repeat_with(step).take(Self::LENGTH).collect()
-        });
-        let start = usize::try_from(position % Self::LENGTH as u64).expect("below the length");
-        bytes[start..].iter().chain(bytes).copied().take(length)
-    }
+/// The bytes that belong at a position of every stream, 1 MiB at most. They never repeat in step
+/// with a packet, a frame or a power of two.
+fn pattern(position: u64, length: usize) -> &'static [u8] {
+    const PERIOD: usize = 1_048_583; // a prime
+    const LONGEST: usize = 1 << 20;
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    let bytes = BYTES.get_or_init(|| {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let xorshift = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        };
+        let mut bytes: Vec<u8> = std::iter::repeat_with(xorshift).take(PERIOD).collect();
+        bytes.extend_from_within(..LONGEST);
+        bytes
+    });
+    let start = usize::try_from(position % PERIOD as u64).expect("below the period");
+    &bytes[start..start + length]
 }

@@ -182,6 +182,33 @@ fn a_stalled_stream_is_replaced_without_being_given_up_first() {
 }
 
 #[test]
+fn a_stalled_stream_that_the_peer_closes_first_does_not_end_the_session() {
+    let mut session = session(true, 1, 1, 1, at(0));
+    let first = dial(&session.poll(at(0)));
+    session.dialled(at(1), first.attempt, 1, &hello(5, first.session, 0), identity(5)).unwrap();
+    session.stalled(at(3), 1);
+    let second = dial(&session.poll(at(3)));
+    assert_eq!(session.stream_down(at(4), 1), []);
+    let reply = hello(5, second.session, 0);
+    let taken = session.dialled(at(5), second.attempt, 2, &reply, identity(5));
+    assert_eq!(taken, Ok(vec![]));
+    assert_eq!((session.id(), session.stream(0)), (Some(first.session), Some(2)));
+}
+
+#[test]
+fn a_session_whose_replacement_fails_ends() {
+    let mut session = session(true, 1, 1, 1, at(0));
+    let first = dial(&session.poll(at(0)));
+    session.dialled(at(1), first.attempt, 1, &hello(5, first.session, 0), identity(5)).unwrap();
+    session.stalled(at(3), 1);
+    let second = dial(&session.poll(at(3)));
+    assert_eq!(session.stream_down(at(4), 1), []);
+    session.dial_failed(at(5), second.attempt);
+    assert_eq!(session.poll(at(5)).first(), Some(&Action::Down));
+    assert_eq!(session.down_since(), Some(at(5)));
+}
+
+#[test]
 fn a_peer_that_takes_and_drops_connections_is_not_dialled_in_a_hot_loop() {
     let mut session = session(true, 1, 1, 1, at(0));
     let mut now = at(0);
@@ -209,6 +236,188 @@ fn an_answer_for_another_session_breaks_the_protocol() {
     assert!(session.next_poll().is_some());
 }
 
+/// Two ends that have both dialled, and have both taken the other's call: the smaller one, its
+/// attempt, the larger one, its attempt. The connection that the smaller one dialled is 1, the
+/// other one 2.
+fn glare() -> [(Session, Dial); 2] {
+    let (mut smaller, mut larger) = (session(true, 1, 1, 2, at(0)), session(true, 9, 9, 2, at(0)));
+    let (ours, theirs) = (dial(&smaller.poll(at(0))), dial(&larger.poll(at(0))));
+    for (end, id, from, call) in [(&mut larger, 1, 1, ours), (&mut smaller, 2, 9, theirs)] {
+        let hello = hello(from, call.session, 0);
+        let (_, actions) = end.accepted(at(50), id, &hello, identity(from)).unwrap();
+        assert!(matches!(actions[..], [Action::Up(_)]));
+        assert_eq!((end.poll(at(50)), end.next_poll()), (vec![], None));
+    }
+    [(smaller, ours), (larger, theirs)]
+}
+
+#[test]
+fn of_two_calls_that_cross_the_smaller_diallers_is_kept_if_it_is_answered_first() {
+    let [(mut smaller, ours), (mut larger, theirs)] = glare();
+    let reply = hello(9, ours.session, 0);
+    let actions = smaller.dialled(at(100), ours.attempt, 1, &reply, identity(9)).unwrap();
+    let close = Action::Close(2, Reason::Superseded);
+    assert!(matches!(&actions[..], [first, Action::Down, Action::Up(_)] if *first == close));
+    let reply = hello(1, theirs.session, 0);
+    let given_up = larger.dialled(at(101), theirs.attempt, 2, &reply, identity(1));
+    assert_eq!(given_up, Err(Reason::Glare));
+    assert_eq!((smaller.id(), smaller.stream(0)), (Some(ours.session), Some(1)));
+    assert_eq!((larger.id(), larger.stream(0)), (Some(ours.session), Some(1)));
+    assert_eq!((larger.poll(at(9999)), larger.next_poll()), (vec![], None));
+}
+
+#[test]
+fn of_two_calls_that_cross_the_smaller_diallers_is_kept_if_it_is_answered_last() {
+    let [(mut smaller, ours), (mut larger, theirs)] = glare();
+    let reply = hello(1, theirs.session, 0);
+    let given_up = larger.dialled(at(100), theirs.attempt, 2, &reply, identity(1));
+    assert_eq!(given_up, Err(Reason::Glare));
+    assert_eq!(smaller.stream_down(at(101), 2), [Action::Down]);
+    assert_eq!((smaller.poll(at(101)), smaller.next_poll()), (vec![], None));
+    let reply = hello(9, ours.session, 0);
+    let actions = smaller.dialled(at(102), ours.attempt, 1, &reply, identity(9)).unwrap();
+    assert!(matches!(actions[..], [Action::Up(_)]));
+    assert_eq!((smaller.id(), smaller.stream(0)), (Some(ours.session), Some(1)));
+    assert_eq!((larger.id(), larger.stream(0)), (Some(ours.session), Some(1)));
+}
+
+#[test]
+fn a_call_that_crosses_another_and_fails_leaves_the_peers_session_alone() {
+    let [(mut smaller, ours), (mut larger, theirs)] = glare();
+    for (end, call) in [(&mut smaller, ours), (&mut larger, theirs)] {
+        let id = end.id();
+        end.dial_failed(at(100), call.attempt);
+        assert_eq!((end.poll(at(9999)), end.next_poll(), end.id()), (vec![], None, id));
+    }
+}
+
+/// A session that we dialled, with all its streams: stream n is connection n. The peer is 5.
+fn complete(streams: u8) -> Session {
+    let mut session = session(true, 1, 1, streams, at(0));
+    while session.next_poll().is_some() {
+        for action in session.poll(at(0)) {
+            let Action::Dial(dial) = action else { continue };
+            let reply = ours(5, streams).hello(dial.session, dial.stream);
+            let (attempt, id) = (dial.attempt, dial.stream.into());
+            session.dialled(at(0), attempt, id, &reply, identity(5)).unwrap();
+        }
+    }
+    assert!((0..streams).all(|stream| session.stream(stream) == Some(stream.into())));
+    session
+}
+
+/// How long a session lasts after its last stream is lost, if nobody answers any more. Streams
+/// stall together, if they do, and are lost one after the other.
+fn lasts_without_streams(streams: u8, stall: bool, apart: u64) -> Duration {
+    let mut session = complete(streams);
+    let mut failures = Vec::new();
+    let lost = |stream: u8| 12_000 + u64::from(stream) * apart;
+    let last = at(lost(streams - 1));
+    for now in 10_000.. {
+        for stream in 0..streams {
+            if stall && now == 10_000 {
+                session.stalled(at(now), stream.into());
+            }
+            if now == lost(stream) && session.stream_down(at(now), stream.into()) == [Action::Down]
+            {
+                return at(now) - last;
+            }
+        }
+        failures.retain(|(due, attempt)| {
+            if *due <= at(now) {
+                session.dial_failed(at(now), *attempt);
+            }
+            *due > at(now)
+        });
+        if session.next_poll().is_some_and(|next| next <= at(now)) {
+            for action in session.poll(at(now)) {
+                match action {
+                    Action::Dial(dial) => failures.push((at(now) + dial.patience, dial.attempt)),
+                    Action::Down => return at(now) - last,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_session_ends_with_its_last_stream_unless_a_replacement_is_on_its_way() {
+    for streams in [1, 2, 4, 16] {
+        for apart in [0, 1, 130, 1000, 4000] {
+            let broken = lasts_without_streams(streams, false, apart);
+            assert_eq!(broken, Duration::ZERO, "{streams} streams, {apart} ms apart");
+            let stalled = lasts_without_streams(streams, true, apart);
+            assert!(stalled <= PATIENCE_STALLED, "{streams}, {apart} ms apart: {stalled:?}");
+        }
+    }
+}
+
+#[test]
+fn another_process_that_answers_for_stream_0_begins_a_new_session() {
+    let mut session = complete(3);
+    let id = session.id().unwrap();
+    session.stalled(at(10_000), 0);
+    session.stream_down(at(10_000), 2);
+    let actions = session.poll(at(11_000));
+    let [Action::Dial(first), Action::Dial(third)] = actions[..] else { panic!("{actions:?}") };
+    assert_eq!((first.stream, first.session, third.stream), (0, id, 2));
+    let rebooted = Ours { mtu: 1400, ..ours(6, 2) };
+    let reply = rebooted.hello(id, 0);
+    let actions = session.dialled(at(11_001), first.attempt, 7, &reply, identity(5)).unwrap();
+    let [Action::Close(0, _), Action::Close(1, _), Action::Down, Action::Up(agreed)] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((agreed.mtu, agreed.streams, agreed.peer), (1400, 2, Instance([6; 16])));
+    let late = session.dialled(at(11_002), third.attempt, 8, &ours(5, 3).hello(id, 2), identity(5));
+    assert_eq!(late, Err(Reason::Superseded));
+    assert_eq!(dial(&session.poll(at(11_002))).stream, 1);
+}
+
+#[test]
+fn another_process_that_answers_for_a_further_stream_is_not_joined() {
+    let mut session = complete(2);
+    session.stream_down(at(10_000), 1);
+    let second = dial(&session.poll(at(11_000)));
+    let reply = hello(6, second.session, 1);
+    let refused = session.dialled(at(11_001), second.attempt, 7, &reply, identity(5));
+    assert_eq!(refused, Err(Reason::Superseded));
+    assert_eq!((session.stream(0), session.stream(1)), (Some(0), None));
+    assert!(session.next_poll().is_some());
+}
+
+#[test]
+fn another_process_that_asks_for_our_session_begins_its_own_with_stream_0_only() {
+    let mut session = session(false, 1, 1, 4, at(0));
+    session.accepted(at(0), 1, &hello(2, THEIRS, 0), identity(2)).unwrap();
+    let stranger = session.accepted(at(1), 2, &hello(3, THEIRS, 1), identity(2));
+    assert_eq!(stranger.unwrap_err(), Reason::UnknownSession);
+    let rebooted = ours(3, 2).hello(THEIRS, 0);
+    let (_, actions) = session.accepted(at(2), 3, &rebooted, identity(2)).unwrap();
+    let [Action::Close(1, _), Action::Down, Action::Up(agreed)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((agreed.streams, agreed.peer), (2, Instance([3; 16])));
+    let (_, actions) = session.accepted(at(3), 4, &hello(3, THEIRS, 1), identity(2)).unwrap();
+    assert_eq!(actions, []);
+}
+
+#[test]
+fn a_stall_that_is_told_twice_does_not_end_the_pause_between_attempts() {
+    let mut session = complete(1);
+    session.stalled(at(10_000), 0);
+    for _ in 0..2 {
+        let attempt = dial(&session.poll(session.next_poll().unwrap())).attempt;
+        session.dial_failed(at(11_000), attempt);
+    }
+    let next = session.next_poll();
+    assert!(next > Some(at(11_000)));
+    session.stalled(at(11_000), 0);
+    assert_eq!(session.next_poll(), next);
+}
+
 /// Two ends joined by a network that loses attempts, breaks streams and lets each end find out in
 /// its own time.
 struct World {
@@ -221,6 +430,12 @@ struct World {
     sequence: u64,
     /// Which connections each end holds, by stream id. The same id names both ends of one.
     held: [Vec<StreamId>; 2],
+    /// How often each end's session went down.
+    downs: [u32; 2],
+    /// How much a byte of chance delays what crosses the network, in milliseconds.
+    scale: u64,
+    /// Until then nothing crosses the network.
+    dark_until: u64,
     chance: VecDeque<u8>,
 }
 
@@ -266,8 +481,22 @@ impl World {
             events: BTreeMap::new(),
             sequence: 0,
             held: [Vec::new(), Vec::new()],
+            downs: [0, 0],
+            scale: 10,
+            dark_until: 0,
             chance: chance.into(),
         }
+    }
+
+    /// Lets an end start only then.
+    fn starts_at(&mut self, end: usize, milliseconds: u64) {
+        let (dials, streams) = self.shape[end];
+        let number = u8::try_from(end).unwrap() + 1;
+        self.ends[end] = session(dials, number, number, streams, at(milliseconds));
+    }
+
+    fn delay(&mut self) -> u64 {
+        u64::from(self.chance()) * self.scale + 1
     }
 
     fn chance(&mut self) -> u8 {
@@ -284,26 +513,39 @@ impl World {
             match action {
                 Action::Dial(dial) => {
                     let instance = self.instances[end];
-                    let delay = u64::from(self.chance()) * 10 + 1;
+                    let patience = u64::try_from(dial.patience.as_millis()).unwrap();
+                    let attempt = dial.attempt;
+                    self.after(patience, Event::Failed { from: end, attempt, instance });
+                    let delay = self.delay();
                     self.after(delay, Event::Arrives { from: end, dial, instance });
                 }
                 Action::Close(id, _) => {
                     self.held[end].retain(|held| *held != id);
-                    let delay = u64::from(self.chance()) * 20 + 1;
+                    let delay = self.delay() * 2;
                     self.after(delay, Event::Broken { end: 1 - end, id });
                 }
-                Action::Up(_) | Action::Down => {}
+                Action::Up(_) => assert!(self.ends[end].id().is_some()),
+                Action::Down => self.downs[end] += 1,
             }
         }
     }
 
     fn happen(&mut self, event: Event) {
         let now = at(self.now);
+        if self.now < self.dark_until {
+            match event {
+                Event::Arrives { .. } => return,
+                Event::Answered { .. } | Event::Broken { .. } => {
+                    return self.after(self.dark_until - self.now, event);
+                }
+                Event::Failed { .. } => {}
+            }
+        }
         match event {
             Event::Arrives { from, dial, instance } => {
                 let to = 1 - from;
                 let failed = Event::Failed { from, attempt: dial.attempt, instance };
-                if self.chance() > 200 {
+                if self.scale > 1 && self.chance() > 200 {
                     return self.after(5, failed);
                 }
                 self.sequence += 1;
@@ -314,7 +556,7 @@ impl World {
                     Ok((reply, actions)) => {
                         self.held[to].push(id);
                         self.carry_out(to, actions);
-                        let delay = u64::from(self.chance()) * 10 + 1;
+                        let delay = self.delay();
                         let attempt = dial.attempt;
                         let answer = Event::Answered { from, attempt, id, hello: reply, instance };
                         self.after(delay, answer);
@@ -324,34 +566,53 @@ impl World {
             }
             Event::Answered { from, attempt, id, hello, instance } => {
                 let peer = identity(u8::try_from(1 - from).unwrap() + 1);
-                let taken = (self.instances[from] == instance && self.held[1 - from].contains(&id))
+                let taken = (self.instances[from] == instance)
                     .then(|| self.ends[from].dialled(now, attempt, id, &hello, peer));
                 match taken {
                     Some(Ok(actions)) => {
                         self.held[from].push(id);
                         self.carry_out(from, actions);
-                    }
-                    _ => {
-                        if taken.is_none() && self.instances[from] == instance {
-                            self.ends[from].dial_failed(now, attempt);
+                        let again = self.ends[from].dialled(now, attempt, id, &hello, peer);
+                        assert_eq!(again, Err(Reason::Superseded), "answered twice");
+                        // What the other end closed meanwhile is heard of behind its HELLO.
+                        if !self.held[1 - from].contains(&id) {
+                            self.after(1, Event::Broken { end: from, id });
                         }
-                        self.after(1, Event::Broken { end: 1 - from, id });
                     }
+                    _ => self.after(1, Event::Broken { end: 1 - from, id }),
                 }
             }
             Event::Failed { from, attempt, instance } => {
                 if self.instances[from] == instance {
                     self.ends[from].dial_failed(now, attempt);
+                    self.ends[from].dial_failed(now, attempt);
                 }
             }
             Event::Broken { end, id } => {
-                if self.held[end].contains(&id) {
-                    self.held[end].retain(|held| *held != id);
-                    let actions = self.ends[end].stream_down(now, id);
-                    self.carry_out(end, actions);
+                let held = self.held[end].contains(&id);
+                self.held[end].retain(|held| *held != id);
+                let actions = self.ends[end].stream_down(now, id);
+                assert!(held || actions.is_empty(), "news of an unknown stream: {actions:?}");
+                self.carry_out(end, actions);
+                self.ends[end].stalled(now, id);
+                self.ends[end].recovered(id);
+                assert_eq!(self.ends[end].stream_down(now, id), [], "broken twice");
+                if held {
                     self.after(1, Event::Broken { end: 1 - end, id });
                 }
             }
+        }
+        self.holds_what_the_sessions_hold();
+    }
+
+    /// No connection is held that no session knows of, nor the other way round.
+    fn holds_what_the_sessions_hold(&self) {
+        for (session, held) in self.ends.iter().zip(&self.held) {
+            let mut held = held.clone();
+            held.sort_unstable();
+            let mut known: Vec<_> = (0..16).filter_map(|stream| session.stream(stream)).collect();
+            known.sort_unstable();
+            assert_eq!(held, known);
         }
     }
 
@@ -373,18 +634,54 @@ impl World {
         }
     }
 
+    /// One of the streams that an end holds.
+    fn any_of(&mut self, end: usize) -> Option<StreamId> {
+        let which = usize::from(self.chance());
+        let held = &self.held[end];
+        (!held.is_empty()).then(|| held[which % held.len()])
+    }
+
     /// Breaks a stream; one end learns of it at once, the other some time later.
     fn break_one(&mut self, first: usize, later: u64) {
-        if let Some(id) = self.held[first].first().copied() {
+        if let Some(id) = self.any_of(first) {
             self.after(1, Event::Broken { end: first, id });
             self.after(later, Event::Broken { end: 1 - first, id });
         }
     }
 
+    /// An end finds that a stream does not answer; it may be heard again later.
+    fn stall_one(&mut self, end: usize, recovers: bool) {
+        if let Some(id) = self.any_of(end) {
+            self.ends[end].stalled(at(self.now), id);
+            if recovers {
+                self.run(300);
+                self.ends[end].recovered(id);
+            }
+        }
+    }
+
+    /// The network is gone for a while: everything stalls, and is heard again some time after.
+    fn outage(&mut self, milliseconds: u64, heard_after: u64) {
+        self.dark_until = self.now + milliseconds;
+        self.run(milliseconds / 2);
+        for end in 0..2 {
+            for id in self.held[end].clone() {
+                self.ends[end].stalled(at(self.now), id);
+            }
+        }
+        self.run(milliseconds - milliseconds / 2 + heard_after);
+        for end in 0..2 {
+            for id in self.held[end].clone() {
+                self.ends[end].recovered(id);
+            }
+        }
+    }
+
     /// One end is killed and starts anew; its connections break at the other end.
-    fn restart(&mut self, end: usize, noticed_after: u64) {
+    fn restart(&mut self, end: usize, streams: u8, noticed_after: u64) {
         self.instances[end] += 2;
-        let (dials, streams) = self.shape[end];
+        self.shape[end].1 = streams;
+        let dials = self.shape[end].0;
         let number = u8::try_from(end).unwrap() + 1;
         self.ends[end] = session(dials, number, self.instances[end], streams, at(self.now));
         for id in std::mem::take(&mut self.held[end]) {
@@ -396,6 +693,10 @@ impl World {
         let [a, b] = &self.ends;
         prop_assert!(a.id().is_some(), "no session");
         prop_assert_eq!(a.id(), b.id());
+        for (end, agreed) in [(1, a.agreed()), (0, b.agreed())] {
+            let process = agreed.map(|agreed| agreed.peer);
+            prop_assert_eq!(process, Some(Instance([self.instances[end]; 16])));
+        }
         let streams = self.shape[0].1.min(self.shape[1].1);
         for stream in 0..streams {
             prop_assert!(a.stream(stream).is_some(), "stream {} is missing", stream);
@@ -411,23 +712,71 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
+    fn two_ends_that_dial_at_once_flap_once_at_most(
+        streams in (1u8..=4, 1u8..=4),
+        second in 0usize..2,
+        offset in 0u64..=250,
+        delays in prop::collection::vec(0u8..100, 200),
+    ) {
+        let mut world = World::new([(true, streams.0), (true, streams.1)], delays);
+        world.scale = 1;
+        world.starts_at(second, offset);
+        world.run(3000);
+        world.agree()?;
+        prop_assert!(world.downs.iter().all(|downs| *downs <= 1), "{:?}", world.downs);
+        let first = 1 - second;
+        if offset > 200 {
+            prop_assert_eq!(world.downs, [0, 0], "end {} was there first", first);
+        }
+    }
+
+    #[test]
+    fn an_outage_that_nobody_gives_up_for_ends_no_session(
+        dialler in 0usize..2,
+        streams in 1u8..=4,
+        delays in prop::collection::vec(0u8..100, 400),
+        dark in 1u64..25_000,
+        heard_after in 0u64..500,
+    ) {
+        let mut world = World::new([(dialler == 0, streams), (dialler == 1, streams)], delays);
+        world.scale = 1;
+        world.run(3000);
+        let id = world.ends[0].id();
+        world.outage(dark, heard_after);
+        world.run(3000);
+        world.agree()?;
+        prop_assert_eq!((world.downs, world.ends[0].id()), ([0, 0], id));
+    }
+
+    #[test]
     fn whatever_happens_both_ends_come_to_hold_the_same_streams(
         (a_dials, b_dials) in prop_oneof![Just((true, true)), Just((true, false)), Just((false, true))],
         a_streams in 1u8..=4,
         b_streams in 1u8..=4,
         chance in prop::collection::vec(any::<u8>(), 0..400),
-        faults in prop::collection::vec((0u8..4, 0usize..2, 0u64..4000, 1u64..3000), 0..8),
+        faults in prop::collection::vec((0u8..7, 0usize..2, 0u64..4000, 1u64..3000), 0..8),
     ) {
         let mut world = World::new([(a_dials, a_streams), (b_dials, b_streams)], chance);
-        for (kind, end, later, pause) in faults {
+        for (kind, end, later, pause) in &faults {
+            let (kind, end, later, pause) = (*kind, *end, *later, *pause);
             world.run(pause);
             match kind {
-                0 => world.restart(end, later + 1),
+                0 => world.restart(end, u8::try_from(later % 4).unwrap() + 1, later + 1),
+                1 | 2 => world.stall_one(end, kind == 1),
+                3 => world.outage(later * 3, pause % 200),
                 _ => world.break_one(end, later + 1),
             }
         }
         world.chance.clear();
         world.run(40_000);
         world.agree()?;
+        let downs = world.downs;
+        world.run(5_000);
+        prop_assert_eq!(downs, world.downs, "no peace");
+        let faults = u32::try_from(faults.len()).unwrap();
+        // The fault itself, calls that cross after it, and a call or answer of a dead process that
+        // was still on its way.
+        let flaps = u32::from(a_dials && b_dials) + 3 * faults;
+        prop_assert!(world.downs.iter().all(|downs| *downs <= flaps), "{:?}", world.downs);
     }
 }

@@ -1,10 +1,11 @@
 //! Somebody else meddles with tun0, its addresses or its routes on VM1.
 
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::FAR;
 use crate::harness::{Lab, VM1, VM1_6, VM3, VM3_6, eventually};
-use crate::traffic::Steady;
+use crate::traffic::Stream;
 
 const ADDRESS: &str = "fc00:1234:ffff::1/64";
 const ROUTE: &str = "fc00:1234:4::/64 via fc00:1234:ffff::10 dev tun0";
@@ -12,13 +13,41 @@ const ROUTE: &str = "fc00:1234:4::/64 via fc00:1234:ffff::10 dev tun0";
 #[test]
 fn a_deleted_interface_comes_back_with_its_addresses_and_routes() {
     let (lab, mut vm1, _vm3) = Lab::raise_tunnelled();
-    let stream = Steady::start(&lab, VM1_6, (VM3_6, FAR), 5200);
+    let stream = Stream::slow(&lab, VM1_6, (VM3_6, FAR), 5200);
     lab.run(VM1, "ip link delete tun0");
     await_interface(&lab);
     lab.await_tunnel();
     stream.await_progress("after tun0 is back", Duration::from_secs(20));
     stream.finish();
     assert!(vm1.runs());
+}
+
+#[test]
+fn an_interface_that_is_deleted_again_and_again_comes_back_ever_more_slowly() {
+    let (lab, vm1, _vm3) = Lab::raise_tunnelled();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(6) {
+        let _ = lab.attempt(VM1, "ip link delete tun0");
+        sleep(Duration::from_millis(20));
+    }
+    let created = vm1.log().matches("interface created").count();
+    assert!((4..=8).contains(&created), "{created} times: {}", vm1.log());
+    assert_eq!(vm1.log().matches("keeps undoing").count(), 1, "{}", vm1.log());
+    lab.await_tunnel();
+}
+
+#[test]
+fn a_renamed_interface_gets_its_name_back_and_loses_nothing() {
+    let (lab, vm1, _vm3) = Lab::raise_tunnelled();
+    let stream = Stream::slow(&lab, VM1_6, (VM3_6, FAR), 5200);
+    let index = |lab: &Lab| lab.run(VM1, "cat /sys/class/net/tun0/ifindex");
+    let before = index(&lab);
+    lab.run(VM1, "ip link set tun0 down && ip link set tun0 name wan0 && ip link set wan0 up");
+    await_interface(&lab);
+    assert_eq!(index(&lab), before, "it is the same interface");
+    stream.await_progress("after tun0 has its name back", Duration::from_secs(20));
+    stream.finish();
+    assert!(vm1.log().contains("name wan0 taken back"), "{}", vm1.log());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!      killed, deleted   cut     strangers dial from here
 //! ```
 
+mod carrier;
 mod interface;
 mod path;
 mod restart;

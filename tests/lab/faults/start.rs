@@ -24,6 +24,41 @@ fn a_taken_port_is_named_and_used_once_it_is_free() {
 }
 
 #[test]
+fn a_name_that_another_interface_has_is_refused_without_harm_to_it() {
+    let lab = Lab::raise_after_failure();
+    let mut vm1 = lab.start(VM1, "interface.name = \"eth1\"");
+    let mut status = None;
+    eventually("the daemon ends", Duration::from_secs(10), || {
+        status = vm1.exit_status();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(78), "{}", vm1.log());
+    assert!(vm1.log().contains("eth1") && vm1.log().contains("interface.name"), "{}", vm1.log());
+    assert!(!vm1.log().contains("ip link delete"), "{}", vm1.log());
+    lab.run(VM1, "ip link show eth1");
+}
+
+#[test]
+fn without_descriptors_it_keeps_its_port_and_goes_on_once_there_are_some() {
+    let lab = Lab::raise_after_failure();
+    let vm1 = lab.start_from(VM1, &sample_without(VM1, "connect"), SOON);
+    let limit = |descriptors: usize| {
+        lab.run(VM1, &format!("prlimit --pid {} --nofile={descriptors}:4096", vm1.pid()));
+    };
+    eventually("VM1 listens", Duration::from_secs(10), || vm1.log().contains("listening"));
+    limit(3);
+    let _vm3 = lab.start_from(VM3, &sample_without(VM3, "listen"), SOON);
+    eventually("the log says what is missing", Duration::from_secs(10), || {
+        vm1.log().contains("Too many open files")
+    });
+    assert!(lab.run(VM1, "ss -Hltn").contains("172.16.2.131:4641"));
+    limit(1024);
+    lab.await_tunnel();
+    assert_eq!(vm1.log().matches("Too many open files").count(), 1, "{}", vm1.log());
+    assert_eq!(vm1.log().matches("listening").count(), 1, "{}", vm1.log());
+}
+
+#[test]
 fn a_peer_whose_name_resolves_late_is_reached_then() {
     let lab = Lab::raise_after_failure();
     let by_name = format!("{SOON}\nlink.connect = \"gateway.example:4641\"");

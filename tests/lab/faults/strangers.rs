@@ -9,14 +9,16 @@
 //! Each is closed and logged once with its address; the session does not notice.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::FAR;
 use crate::harness::{Daemon, Lab, VM1, VM1_6, VM2, VM3, VM3_6, eventually};
-use crate::traffic::Steady;
+use crate::traffic::Stream;
 
-const PORT: &str = "172.16.2.131:4641";
+const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(172, 16, 2, 131)), 4641);
 
 /// A connection that does not become a session is closed within this.
 const CLOSED_WITHIN: Duration = Duration::from_secs(30);
@@ -46,6 +48,7 @@ fn half_a_greeting_is_logged_once_and_closed() {
     // What VM1's daemon itself says first is a greeting by definition.
     let lab = Lab::raise_after_failure();
     let listener = lab.inside(VM3, || TcpListener::bind("172.16.2.163:4641")).unwrap();
+    SockRef::from(&listener).set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let vm1 = lab.start(VM1, "link.reconnect = { min = \"200ms\", max = \"1s\" }");
     let (mut dialled, _) = listener.accept().unwrap();
     dialled.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -65,6 +68,18 @@ fn a_silent_connection_is_logged_once_and_closed() {
     let target = Target::raise();
     let stranger = target.dial(VM3);
     target.turns_away(stranger, "172.16.2.163");
+}
+
+#[test]
+fn a_scan_that_connects_and_closes_is_nobodys_fault() {
+    let target = Target::raise();
+    for _ in 0..20 {
+        drop(target.dial(VM3));
+    }
+    target.stream.await_progress("beside the scan", Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(&target.vm1.log()[target.logged..], "", "nothing is worth a line");
+    target.stream.finish();
 }
 
 #[test]
@@ -93,7 +108,7 @@ fn two_hundred_silent_connections_leave_memory_and_session_alone() {
 struct Target {
     vm1: Daemon,
     _vm3: Daemon,
-    stream: Steady,
+    stream: Stream,
     /// The session's connections, seen from VM3.
     session: Vec<String>,
     logged: usize,
@@ -110,7 +125,7 @@ impl Target {
     fn with(lab: Lab, vm1: Daemon) -> Self {
         let vm3 = lab.start(VM3, "");
         lab.await_tunnel();
-        let stream = Steady::start(&lab, VM1_6, (VM3_6, FAR), 5200);
+        let stream = Stream::slow(&lab, VM1_6, (VM3_6, FAR), 5200);
         let mut session = lab.outer_connections(VM3);
         // Both ends dial; wait until one session is left of the two.
         eventually("the session has settled", Duration::from_secs(20), || {
@@ -123,7 +138,8 @@ impl Target {
     }
 
     fn dial(&self, host: &str) -> TcpStream {
-        let stranger = self.lab.inside(host, || TcpStream::connect(PORT)).expect("it listens");
+        let dial = || TcpStream::connect_timeout(&PORT, CLOSED_WITHIN);
+        let stranger = self.lab.inside(host, dial).expect("it listens");
         stranger.set_read_timeout(Some(CLOSED_WITHIN)).expect("a timeout");
         stranger.set_write_timeout(Some(CLOSED_WITHIN)).expect("a timeout");
         stranger

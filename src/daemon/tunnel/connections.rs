@@ -1,0 +1,195 @@
+//! The connections of a tunnel: dialled or accepted, introduced, handed to a worker or turned away.
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use crate::daemon::introduction::{Dialler, Failure, Introduced, greet};
+use crate::daemon::worker::{Command, Event};
+use crate::datapath::outbound::PeerLimits;
+use crate::link::peers::TurnedAway;
+use crate::link::session::{Action, Dial, StreamId};
+use crate::packet::buffer::Pool;
+use crate::packet::offload::Accepts;
+use crate::service::messages;
+use crate::time::Time;
+use crate::transport::{Stream, tcp};
+use crate::wire::bye::{self, Reason};
+use crate::wire::frame::{Kind, MAX_PACKET};
+use crate::wire::hello::Hello;
+use crate::{note, report};
+
+use super::{Complaint, Tunnel};
+
+impl Tunnel {
+    pub(super) fn dial_what_is_due(&mut self) {
+        for action in self.session.poll(Time::now()) {
+            let dial = match action {
+                Action::Dial(dial) => dial,
+                Action::Down => {
+                    self.session_down("the last stream could not be replaced");
+                    continue;
+                }
+                Action::Up(_) | Action::Close(..) => continue,
+            };
+            let hello = self.ours.hello(dial.session, dial.stream);
+            let dialler = Dialler {
+                endpoints: self.settings.link.connect.clone(),
+                options: self.tcp.clone(),
+                protection: self.protection.clone(),
+                netlink: self.interface.netlink().clone(),
+                interface: self.interface.index(),
+            };
+            self.arrivals
+                .dialled
+                .spawn(async move { (dial, dialler.dial(&hello, dial.patience).await) });
+        }
+    }
+
+    pub(super) fn connected(&mut self, result: io::Result<(TcpStream, SocketAddr)>) {
+        let (tcp, peer) = match result {
+            Ok(connection) => connection,
+            Err(error) => {
+                if let Some(listening) = &mut self.listening {
+                    listening.failed(Time::now(), &error);
+                }
+                return;
+            }
+        };
+        if let Err(turned_away) = self.peers.enter(peer.ip()) {
+            let complaint = match turned_away {
+                TurnedAway::Address => Complaint::NotAllowed,
+                TurnedAway::Crowded => Complaint::Crowded,
+            };
+            return self.refuse(complaint, peer, &turned_away);
+        }
+        if tcp::tune_accepted(&tcp, &self.tcp).is_err() {
+            return self.peers.leave(peer.ip());
+        }
+        let protection = self.protection.clone();
+        self.arrivals.greeted.spawn(async move { (peer, greet(tcp, peer, &protection).await) });
+    }
+
+    pub(super) async fn greeted(&mut self, peer: SocketAddr, result: Result<Introduced, Failure>) {
+        self.peers.leave(peer.ip());
+        let Introduced { mut stream, hello, identity } = match result {
+            Ok(introduced) => introduced,
+            Err(failure) => return self.not_greeted(peer, &failure),
+        };
+        let id = self.name_stream();
+        match self.session.accepted(Time::now(), id, &hello, identity) {
+            Ok((reply, actions)) => {
+                stream.push_control(Kind::Hello, &reply.to_body());
+                self.attach(id, stream, &hello);
+                self.carry_out(actions, peer).await;
+            }
+            Err(reason) => self.turn_away(stream, reason),
+        }
+    }
+
+    pub(super) async fn dialled(&mut self, dial: Dial, result: Result<Introduced, Failure>) {
+        let now = Time::now();
+        let Introduced { stream, hello, identity } = match result {
+            Ok(introduced) => introduced,
+            Err(failure) => {
+                self.session.dial_failed(now, dial.attempt);
+                return self.not_dialled(dial, &failure);
+            }
+        };
+        let id = self.name_stream();
+        let peer = stream.peer();
+        match self.session.dialled(now, dial.attempt, id, &hello, identity) {
+            Ok(actions) => {
+                self.dialling.is_over();
+                self.attach(id, stream, &hello);
+                self.carry_out(actions, peer).await;
+            }
+            Err(reason) => self.turn_away(stream, reason),
+        }
+    }
+
+    /// Hands a connection to the worker of its stream.
+    fn attach(&mut self, id: StreamId, stream: Stream, hello: &Hello) {
+        let Some(worker) = self.workers.get(usize::from(hello.stream)) else { return };
+        let peer = stream.peer();
+        report!(messages::STREAM_UP, stream = hello.stream, peer = peer);
+        self.addresses.insert(id, peer);
+        let limits = PeerLimits {
+            accepts: Accepts::from_bits_truncate(hello.features),
+            max_packet: usize::try_from(hello.max_packet).unwrap_or(MAX_PACKET),
+        };
+        match stream.park() {
+            Ok(parked) => {
+                worker.tell(Command::Attach(id, Box::new(parked), limits));
+                worker.tell(Command::Enable(true));
+            }
+            Err(error) => {
+                // The receiver is ours as well.
+                let _ = self.arrivals.reports.send(Event::Lost(id, error.into()));
+            }
+        }
+    }
+
+    /// Closes a connection that is not wanted, and says why.
+    fn turn_away(&mut self, mut stream: Stream, reason: Reason) {
+        note!(DEBUG, "turning a connection away", peer = stream.peer(), reason = reason);
+        if matches!(reason, Reason::Version | Reason::Protocol | Reason::Myself) {
+            self.refuse(Complaint::Refused, stream.peer(), &format_args!("{}", refusal(reason)));
+        }
+        stream.push_control(Kind::Bye, &bye::body(reason, ""));
+        let _ = stream.flush(&mut Pool::default());
+    }
+
+    fn not_dialled(&mut self, dial: Dial, failure: &Failure) {
+        // One that was to replace a stalled stream is not missed yet.
+        if self.session.stream(dial.stream).is_some() {
+            return note!(DEBUG, "cannot connect", stream = dial.stream, error = failure);
+        }
+        if self.session.id().is_none() {
+            self.lost_because = None;
+        }
+        let news = self.dialling.failed(&failure.to_string());
+        match failure {
+            _ if !news => {
+                note!(DEBUG, "cannot connect", stream = dial.stream, error = failure);
+            }
+            Failure::Loop(_) => report!(messages::DIAL_LOOP, error = failure),
+            _ => report!(messages::DIAL_FAILED, stream = dial.stream, error = failure),
+        }
+    }
+
+    fn not_greeted(&mut self, peer: SocketAddr, failure: &Failure) {
+        if failure.is_refusal() {
+            return self.refuse(Complaint::Refused, peer, failure);
+        }
+        if !failure.is_misbehaviour() {
+            return note!(DEBUG, "a connection ended before HELLO", peer = peer, error = failure);
+        }
+        let key = (Complaint::Misbehaved, peer.ip());
+        if let Some(repeats) = self.repeats.happened(key, Time::now()) {
+            report!(messages::PEER_MISBEHAVED, peer = peer, error = failure, repeats = repeats);
+        }
+    }
+
+    fn refuse(&mut self, complaint: Complaint, peer: SocketAddr, why: &dyn Display) {
+        if let Some(repeats) = self.repeats.happened((complaint, peer.ip()), Time::now()) {
+            report!(messages::CONNECTION_REFUSED, peer = peer, reason = why, repeats = repeats);
+        }
+    }
+
+    fn name_stream(&mut self) -> StreamId {
+        self.next_stream += 1;
+        self.next_stream
+    }
+}
+
+/// What we refuse a connection for, from our side.
+fn refusal(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Version => "no common protocol version: update the older end",
+        Reason::Myself => "the endpoint in link.connect leads back to this process",
+        _ => "it broke the protocol",
+    }
+}

@@ -1,0 +1,123 @@
+//! Feeds systemd's watchdog for as long as every worker goes round its loop.
+//!
+//! The workers are asked four times within what systemd allows, and count as alive for half of it:
+//! one answer that comes late costs nothing, and a worker that hangs is found out before one and a
+//! half times the limit.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Whose answers the watchdog waits for.
+#[derive(Debug)]
+pub struct Watchdog {
+    limit: Duration,
+    next: Time,
+    answered: Vec<Time>,
+    stalled: Option<usize>,
+}
+
+/// What to do about the watchdog. The workers are to be asked anew with either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Tell systemd that all is well.
+    Feed,
+    /// Tell it nothing, for this worker does not answer.
+    Withhold {
+        /// The worker's index.
+        worker: usize,
+        /// Whether that has not been so the last time.
+        news: bool,
+    },
+}
+
+impl Watchdog {
+    /// A watchdog that bites after `limit`, with this many workers that have just begun.
+    pub fn new(limit: Duration, workers: usize, now: Time) -> Self {
+        Self { limit, next: now, answered: vec![now; workers], stalled: None }
+    }
+
+    /// When [`Self::poll`] has something to say.
+    pub fn due(&self) -> Time {
+        self.next
+    }
+
+    /// A worker has answered.
+    pub fn answered(&mut self, worker: usize, now: Time) {
+        self.answered[worker] = now;
+    }
+
+    /// What to do now, if anything.
+    pub fn poll(&mut self, now: Time) -> Option<Verdict> {
+        if now < self.next {
+            return None;
+        }
+        self.next = now + self.limit / 4;
+        let patience = self.limit / 2;
+        let late = self.answered.iter().position(|answered| now - *answered > patience);
+        let before = std::mem::replace(&mut self.stalled, late);
+        Some(match late {
+            None => Verdict::Feed,
+            Some(worker) => Verdict::Withhold { worker, news: before != late },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// Runs two workers for a while, the second of which answers only when `answers` says so.
+    /// Gives when the watchdog was fed, in seconds.
+    fn fed(answers: impl Fn(u64) -> bool) -> Vec<u64> {
+        let start = Time::since_boot(Duration::from_secs(1000));
+        let mut watchdog = Watchdog::new(LIMIT, 2, start);
+        let mut fed = Vec::new();
+        for second in 0..60 {
+            let now = start + Duration::from_secs(second);
+            if let Some(verdict) = watchdog.poll(now) {
+                if verdict == Verdict::Feed {
+                    fed.push(second);
+                }
+                watchdog.answered(0, now);
+                if answers(second) {
+                    watchdog.answered(1, now);
+                }
+            }
+        }
+        fed
+    }
+
+    #[test]
+    fn it_is_fed_four_times_within_the_limit() {
+        assert_eq!(fed(|_| true), (0..60).step_by(5).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_missed_answer_costs_nothing() {
+        assert_eq!(fed(|second| second != 20), fed(|_| true));
+    }
+
+    #[test]
+    fn a_worker_that_hangs_starves_it_within_one_and_a_half_times_the_limit() {
+        let fed = fed(|second| second < 20);
+        assert_eq!(fed.last(), Some(&25));
+        assert!(25 + LIMIT.as_secs() <= 15 + LIMIT.as_secs() * 3 / 2);
+    }
+
+    #[test]
+    fn a_worker_that_hangs_is_news_once() {
+        let start = Time::since_boot(Duration::from_secs(1000));
+        let mut watchdog = Watchdog::new(LIMIT, 2, start);
+        let late = start + LIMIT;
+        watchdog.answered(0, late);
+        assert_eq!(watchdog.poll(late), Some(Verdict::Withhold { worker: 1, news: true }));
+        assert_eq!(watchdog.poll(late), None, "not before the next quarter");
+        let later = late + LIMIT / 4;
+        assert_eq!(watchdog.poll(later), Some(Verdict::Withhold { worker: 1, news: false }));
+        watchdog.answered(1, later);
+        assert_eq!(watchdog.poll(later + LIMIT / 4), Some(Verdict::Feed));
+    }
+}

@@ -1,0 +1,383 @@
+//! Fair queueing between flows (RFC 8290).
+//!
+//! ```text
+//!                    ┌ flow 3 ▮▮       (CoDel)
+//!  enqueue ─ hash ───┤ flow 7 ▮        (CoDel)   ─ new flows, then old ones, ─ dequeue
+//!                    └ flow 9 ▮▮▮▮▮▮▮  (CoDel)     a quantum of bytes a turn
+//! ```
+//!
+//! A flow that was empty goes to the new flows and is served first; when it has used its quantum
+//! it becomes an old one. So a flow that sends less than its share never waits for one that sends
+//! more.
+
+use std::collections::VecDeque;
+
+use crate::time::Time;
+
+use super::Queued;
+use super::codel::{Codel, Parameters, Verdict};
+
+/// Flows that can be told apart; others share (RFC 8290 section 4.1.2).
+const FLOWS: usize = 1024;
+
+/// Bytes a flow may send a turn: one packet of an ordinary MTU (RFC 8290 section 4.2).
+const QUANTUM: i64 = 1514;
+
+/// Packets that are dropped at once when memory runs out, so that the search for the longest
+/// queue is paid for by many (RFC 8290 section 4.1.3 takes half its queue).
+const OVERFLOW_BATCH: usize = 64;
+
+/// Why a packet left the queue unsent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// Its flow's wait was above target for too long.
+    Congestion,
+    /// The queue was out of memory.
+    Overflow,
+}
+
+/// Packets that wait, flow by flow.
+#[derive(Debug)]
+pub struct FlowQueue {
+    parameters: Parameters,
+    mark: bool,
+    limit: usize,
+    flows: Vec<Flow>,
+    new: VecDeque<usize>,
+    old: VecDeque<usize>,
+    held: usize,
+}
+
+#[derive(Debug, Default)]
+struct Flow {
+    packets: VecDeque<Queued>,
+    /// Memory that its packets hold, in bytes.
+    held: usize,
+    /// Bytes that it may still send this turn.
+    deficit: i64,
+    /// Whether it is among the new or the old flows.
+    listed: bool,
+    codel: Codel,
+}
+
+impl FlowQueue {
+    /// An empty queue that holds at most `limit` bytes of memory, or a single packet. With `mark`
+    /// packets whose senders understand it are marked instead of dropped.
+    pub fn new(parameters: Parameters, limit: usize, mark: bool) -> Self {
+        Self {
+            parameters,
+            mark,
+            limit,
+            flows: (0..FLOWS).map(|_| Flow::default()).collect(),
+            new: VecDeque::new(),
+            old: VecDeque::new(),
+            held: 0,
+        }
+    }
+
+    /// Adds a packet, and hands what had to make room for it to `dropped`.
+    pub fn enqueue(&mut self, packet: Queued, dropped: impl FnMut(Queued, Dropped)) {
+        let index = bucket(packet.flow);
+        let footprint = packet.buffer.footprint();
+        let flow = &mut self.flows[index];
+        flow.packets.push_back(packet);
+        flow.held += footprint;
+        self.held += footprint;
+        if !flow.listed {
+            flow.listed = true;
+            flow.deficit = QUANTUM;
+            self.new.push_back(index);
+        }
+        self.make_room(dropped);
+    }
+
+    /// The packet whose turn it is. What its flow had to lose is handed to `dropped`.
+    pub fn dequeue(
+        &mut self,
+        now: Time,
+        mut dropped: impl FnMut(Queued, Dropped),
+    ) -> Option<Queued> {
+        loop {
+            let from_new = !self.new.is_empty();
+            let list = if from_new { &mut self.new } else { &mut self.old };
+            let index = *list.front()?;
+            if self.flows[index].deficit <= 0 {
+                self.flows[index].deficit += QUANTUM;
+                list.pop_front();
+                self.old.push_back(index);
+                continue;
+            }
+            if let Some(packet) = self.dequeue_from(index, now, &mut dropped) {
+                let length = i64::try_from(packet.buffer.packet().len()).unwrap_or(QUANTUM);
+                self.flows[index].deficit -= length;
+                return Some(packet);
+            }
+            let list = if from_new { &mut self.new } else { &mut self.old };
+            list.pop_front();
+            // A new flow that ran empty must not come back as a new one before the old ones had
+            // their turn (RFC 8290 section 4.2).
+            if from_new && !self.old.is_empty() {
+                self.old.push_back(index);
+            } else {
+                self.flows[index].listed = false;
+            }
+        }
+    }
+
+    /// Everything that waits, a flow at a time, each in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Queued> + '_ {
+        let listed: Vec<_> = self.new.drain(..).chain(self.old.drain(..)).collect();
+        self.held = 0;
+        listed.into_iter().flat_map(|index| {
+            let flow = std::mem::take(&mut self.flows[index]);
+            flow.packets
+        })
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    fn dequeue_from(
+        &mut self,
+        index: usize,
+        now: Time,
+        dropped: &mut impl FnMut(Queued, Dropped),
+    ) -> Option<Queued> {
+        let Self { parameters, mark, flows, held, .. } = self;
+        let flow = &mut flows[index];
+        loop {
+            let mut packet = flow.pop(held)?;
+            let waited = now - packet.arrived;
+            let standing = !flow.packets.is_empty();
+            match flow.codel.judge(parameters, now, waited, standing) {
+                Verdict::Drop if !(*mark && packet.mark()) => dropped(packet, Dropped::Congestion),
+                Verdict::Send | Verdict::Drop => return Some(packet),
+            }
+        }
+    }
+
+    /// Drops from the head of the longest queue until the limit holds.
+    fn make_room(&mut self, mut dropped: impl FnMut(Queued, Dropped)) {
+        while self.held > self.limit {
+            let listed = self.new.iter().chain(&self.old).copied();
+            let Some(longest) = listed.max_by_key(|index| self.flows[*index].held) else { return };
+            let flow = &mut self.flows[longest];
+            let half = flow.held / 2;
+            for _ in 0..OVERFLOW_BATCH {
+                // What has just come is never dropped, or a packet larger than the limit never
+                // passed.
+                if flow.held <= half || flow.packets.len() <= 1 {
+                    break;
+                }
+                match flow.pop(&mut self.held) {
+                    Some(packet) => dropped(packet, Dropped::Overflow),
+                    None => break,
+                }
+            }
+            if flow.packets.len() <= 1 {
+                return;
+            }
+        }
+    }
+}
+
+impl Flow {
+    fn pop(&mut self, held: &mut usize) -> Option<Queued> {
+        let packet = self.packets.pop_front()?;
+        let footprint = packet.buffer.footprint();
+        self.held -= footprint;
+        *held -= footprint;
+        Some(packet)
+    }
+}
+
+fn bucket(flow: u64) -> usize {
+    // The low bits of a hash are as good as any; 1024 buckets fit every usize.
+    usize::try_from(flow % FLOWS as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::packet::buffer::Buffer;
+    use crate::packet::headers::Ecn;
+    use crate::packet::offload::Offload;
+    use proptest::prelude::*;
+
+    const PARAMETERS: Parameters =
+        Parameters { target: Duration::from_millis(5), interval: Duration::from_millis(100) };
+
+    fn at(milliseconds: u64) -> Time {
+        Time::since_boot(Duration::from_millis(milliseconds))
+    }
+
+    fn packet(flow: u64, length: usize, arrived: Time) -> Queued {
+        Queued {
+            buffer: Buffer::copy_of(&vec![0x60; length]),
+            offload: Offload::NONE,
+            flow,
+            ecn: Ecn::NotCapable,
+            arrived,
+        }
+    }
+
+    fn queue(limit: usize) -> FlowQueue {
+        FlowQueue::new(PARAMETERS, limit, true)
+    }
+
+    fn flows_in_turn(queue: &mut FlowQueue, now: Time) -> Vec<u64> {
+        std::iter::from_fn(|| queue.dequeue(now, |_, _| panic!("dropped")))
+            .map(|packet| packet.flow)
+            .collect()
+    }
+
+    #[test]
+    fn a_new_flow_goes_before_one_that_has_used_its_turn() {
+        let mut queue = queue(1 << 20);
+        (0..5).for_each(|_| queue.enqueue(packet(1, 1500, at(0)), |_, _| {}));
+        assert_eq!(queue.dequeue(at(0), |_, _| {}).map(|packet| packet.flow), Some(1));
+        assert_eq!(queue.dequeue(at(0), |_, _| {}).map(|packet| packet.flow), Some(1));
+        queue.enqueue(packet(2, 100, at(0)), |_, _| {});
+        assert_eq!(flows_in_turn(&mut queue, at(0)), [2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn flows_share_by_bytes_not_by_packets() {
+        let mut queue = queue(1 << 20);
+        (0..200).for_each(|_| queue.enqueue(packet(1, 1500, at(0)), |_, _| {}));
+        (0..2000).for_each(|_| queue.enqueue(packet(2, 150, at(0)), |_, _| {}));
+        let (mut first, mut second) = (0, 0);
+        while first + second < 200_000 {
+            let packet = queue.dequeue(at(0), |_, _| {}).unwrap();
+            let bytes = packet.buffer.packet().len();
+            if packet.flow == 1 { first += bytes } else { second += bytes }
+        }
+        assert!(first.abs_diff(second) <= 2 * 1514, "{first} and {second}");
+    }
+
+    #[test]
+    fn a_super_packet_is_paid_back_in_turns() {
+        let mut queue = queue(1 << 20);
+        (0..2).for_each(|_| queue.enqueue(packet(1, 60_000, at(0)), |_, _| {}));
+        (0..60).for_each(|_| queue.enqueue(packet(2, 1500, at(0)), |_, _| {}));
+        let turns = flows_in_turn(&mut queue, at(0));
+        assert_eq!(turns[0], 1);
+        assert!(turns[1..35].iter().all(|flow| *flow == 2), "{turns:?}");
+    }
+
+    #[test]
+    fn a_flow_that_empties_and_refills_does_not_starve_the_others() {
+        let mut queue = queue(1 << 20);
+        (0..10).for_each(|_| queue.enqueue(packet(1, 1500, at(0)), |_, _| {}));
+        let mut served = 0;
+        for _ in 0..40 {
+            queue.enqueue(packet(2, 1500, at(0)), |_, _| {});
+            served += usize::from(queue.dequeue(at(0), |_, _| {}).unwrap().flow == 1);
+        }
+        assert!(served >= 9, "{served} of 10");
+    }
+
+    #[test]
+    fn a_standing_flow_is_dropped_from_and_others_are_not() {
+        let mut queue = queue(64 << 20);
+        let (mut sent, mut dropped) = ([0, 0], [0, 0]);
+        // Flow 0 offers twice what the line takes, flow 1 a little.
+        for time in 0..5000 {
+            (0..2).for_each(|_| queue.enqueue(packet(0, 1500, at(time)), |_, _| {}));
+            if time % 20 == 0 {
+                queue.enqueue(packet(1, 100, at(time)), |_, _| {});
+            }
+            let packet = queue.dequeue(at(time), |packet, why| {
+                assert_eq!(why, Dropped::Congestion);
+                dropped[usize::try_from(packet.flow).unwrap()] += 1;
+            });
+            let packet = packet.unwrap();
+            if packet.flow == 1 {
+                let waited = at(time) - packet.arrived;
+                assert!(waited <= Duration::from_millis(2), "the small flow waits {waited:?}");
+            }
+            sent[usize::try_from(packet.flow).unwrap()] += 1;
+        }
+        assert_eq!((sent[1], dropped[1]), (250, 0));
+        assert!(dropped[0] > 100, "{dropped:?}");
+    }
+
+    #[test]
+    fn capable_packets_are_marked_and_none_is_lost() {
+        for (mark, lost) in [(true, false), (false, true)] {
+            let mut queue = FlowQueue::new(PARAMETERS, 64 << 20, mark);
+            let (mut marked, mut dropped) = (0, 0);
+            for time in 0..2000 {
+                for _ in 0..2 {
+                    let mut packet = packet(0, 1500, at(time));
+                    packet.ecn = Ecn::Capable0;
+                    packet.buffer.packet_mut()[1] = 0b10 << 4;
+                    queue.enqueue(packet, |_, _| {});
+                }
+                let packet = queue.dequeue(at(time), |_, _| dropped += 1).unwrap();
+                marked += u32::from(packet.buffer.packet()[1] >> 4 & 0b11 == 0b11);
+            }
+            assert_eq!((marked > 20, dropped > 20), (!lost, lost));
+        }
+    }
+
+    #[test]
+    fn when_memory_runs_out_the_longest_flow_pays() {
+        let mut queue = queue(300_000);
+        let mut dropped = Vec::new();
+        queue.enqueue(packet(2, 1500, at(0)), |_, _| panic!());
+        for _ in 0..1000 {
+            queue.enqueue(packet(1, 1500, at(0)), |packet, _| dropped.push(packet.flow));
+            assert!(queue.held <= 300_000);
+        }
+        assert!(dropped.len() > 700 && dropped.iter().all(|flow| *flow == 1));
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_limit_still_passes() {
+        let mut queue = queue(100);
+        queue.enqueue(packet(1, 5000, at(0)), |_, _| panic!());
+        assert!(queue.dequeue(at(0), |_, _| {}).is_some());
+        assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_packet_leaves_once_and_flows_stay_in_order(
+            turns in prop::collection::vec((0u64..5, 1usize..3000, 0u64..20, 0usize..3), 1..300),
+        ) {
+            let mut queue = queue(40_000);
+            let mut numbers = std::collections::HashMap::new();
+            let (mut now, mut entered, mut left) = (0, 0, 0);
+            let mut out = |packet: &Queued| {
+                let bytes = packet.buffer.packet();
+                let number = u32::from_be_bytes(*bytes.last_chunk().unwrap());
+                let last = numbers.insert(packet.flow, number);
+                assert!(last.is_none_or(|last| last < number), "out of order");
+                left += 1;
+            };
+            for (number, (flow, length, pause, taken)) in (0u32..).zip(turns) {
+                now += pause;
+                let mut packet = packet(flow, length + 4, at(now));
+                packet.buffer.packet_mut()[length..].copy_from_slice(&number.to_be_bytes());
+                entered += 1;
+                queue.enqueue(packet, |packet, _| out(&packet));
+                for _ in 0..taken {
+                    let mut lost = Vec::new();
+                    let packet = queue.dequeue(at(now), |packet, _| lost.push(packet));
+                    lost.iter().for_each(&mut out);
+                    packet.iter().for_each(&mut out);
+                }
+            }
+            queue.drain().for_each(|packet| out(&packet));
+            prop_assert_eq!(entered, left);
+            prop_assert!(queue.is_empty());
+            let more = queue.dequeue(at(now), |_, _| ());
+            prop_assert!(more.is_none());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! TLS between the frames and the socket: seals what goes out in full records, opens what comes in.
+
+use std::io;
+
+use crate::packet::buffer::Pool;
+
+use super::incoming::A_READ;
+use super::outgoing::Outgoing;
+use super::tls::{self, Opened, RECORD, Session, sealed_len};
+use super::window::Window;
+
+/// Frames up to this length share a record; longer ones are sealed where they lie.
+const SHARED: usize = 4 * 1024;
+
+/// The TLS layer of one connection.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    session: Session,
+    /// Records that came in and are not complete.
+    incoming: Window,
+    /// Records that wait to be written.
+    outgoing: Window,
+    /// Short frames that will share a record.
+    shared: Vec<u8>,
+}
+
+impl Sealed {
+    pub(super) fn new(session: Session) -> Self {
+        Self {
+            session,
+            incoming: Window::default(),
+            outgoing: Window::default(),
+            shared: Vec::new(),
+        }
+    }
+
+    /// The key that the peer has proved to hold.
+    pub(super) fn peer(&self) -> Result<super::keys::PublicKey, tls::Error> {
+        self.session.peer()
+    }
+
+    /// Sealed bytes that wait to be written.
+    pub(super) fn unsent(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Seals about `ahead` bytes of frames, unless some are sealed already, and writes once. What
+    /// is opened on the way goes to `plain`. A control frame waits behind what is sealed.
+    pub(super) fn write(
+        &mut self,
+        frames: &mut Outgoing,
+        plain: &mut Window,
+        ahead: usize,
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+        pool: &mut Pool,
+    ) -> io::Result<()> {
+        if self.outgoing.len() == 0 {
+            self.seal_some(frames, plain, ahead, pool).map_err(io::Error::other)?;
+        }
+        match write(self.outgoing.filled())? {
+            0 if self.outgoing.len() > 0 => Err(io::ErrorKind::WriteZero.into()),
+            written => {
+                self.outgoing.take(written);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads once and opens what came; the plaintext goes to `plain`. Gives the bytes read.
+    pub(super) fn read(
+        &mut self,
+        plain: &mut Window,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let at_least = match self.incoming.len() {
+            0 => A_READ,
+            some => (2 * RECORD).saturating_sub(some).max(1),
+        };
+        let length = read(self.incoming.room(at_least))?;
+        self.incoming.added(length);
+        let opened = self.open(plain).map_err(io::Error::other)?;
+        if opened.closed {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(length)
+    }
+
+    /// Goes on with the handshake, as far as what has come allows. Says whether it is complete.
+    pub(super) fn open(&mut self, plain: &mut Window) -> Result<Opened, tls::Error> {
+        let take = |part: &[u8]| plain.extend(part);
+        let opened = self.session.open(self.incoming.filled_mut(), take, &mut self.outgoing)?;
+        self.incoming.take(opened.consumed);
+        Ok(opened)
+    }
+
+    fn seal_some(
+        &mut self,
+        frames: &mut Outgoing,
+        plain: &mut Window,
+        ahead: usize,
+        pool: &mut Pool,
+    ) -> Result<(), tls::Error> {
+        while self.outgoing.len() + self.shared.len() < ahead {
+            let Some(frame) = frames.pop() else { break };
+            let bytes = frame.frame();
+            if bytes.len() <= SHARED {
+                if self.shared.len() + bytes.len() > RECORD {
+                    self.seal_shared(plain)?;
+                }
+                self.shared.extend_from_slice(bytes);
+            } else {
+                self.seal_shared(plain)?;
+                self.seal(bytes, plain)?;
+            }
+            pool.recycle(frame);
+        }
+        self.seal_shared(plain)
+    }
+
+    fn seal_shared(&mut self, plain: &mut Window) -> Result<(), tls::Error> {
+        let mut shared = std::mem::take(&mut self.shared);
+        if !shared.is_empty() {
+            self.seal(&shared, plain)?;
+            shared.clear();
+        }
+        self.shared = shared;
+        Ok(())
+    }
+
+    fn seal(&mut self, bytes: &[u8], plain: &mut Window) -> Result<(), tls::Error> {
+        // TLS may have something to say first: a key update.
+        self.open(plain)?;
+        let room = self.outgoing.room(sealed_len(bytes.len()));
+        let length = self.session.seal(bytes, room, self.incoming.filled_mut())?;
+        self.outgoing.added(length);
+        Ok(())
+    }
+}

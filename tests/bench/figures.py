@@ -1,0 +1,72 @@
+"""From what tools print to figures, and from figures to medians. No input or output here."""
+
+import math
+import re
+import statistics
+
+
+def percentile(values, percent):
+    """The smallest value that at least this percentage of the values does not exceed."""
+    ordered = sorted(values)
+    rank = math.ceil(len(ordered) * percent / 100)
+    return ordered[max(rank, 1) - 1]
+
+
+def median(values):
+    """The median of the values that are there, or None."""
+    present = [value for value in values if value is not None]
+    return statistics.median(present) if present else None
+
+
+def ratio(value, other):
+    """One figure beside another, or None when either is missing."""
+    return value / other if value is not None and other else None
+
+
+def round_trips(text):
+    """ping's output: the times of the answers in ms, and the percentage that was not answered."""
+    sent = int(re.search(r"(\d+) packets transmitted", text).group(1))
+    times = {}
+    for number, time in re.findall(r"icmp_seq=(\d+) .*time=([\d.]+) ms(?! \(DUP)", text):
+        times.setdefault(number, float(time))
+    return list(times.values()), 100 * (1 - len(times) / sent)
+
+
+def latency(text):
+    """ping's output as {"p50", "p95", "p99", "lost"}: ms and percent."""
+    times, lost = round_trips(text)
+    if not times:
+        return {"p50": None, "p95": None, "p99": None, "lost": lost}
+    return {f"p{percent}": percentile(times, percent) for percent in (50, 95, 99)} | {"lost": lost}
+
+
+def received(report):
+    """An iperf3 report (parsed JSON): (Mbit/s, bytes) at the receivers of all flows together."""
+    if "error" in report:
+        raise ValueError(report["error"])
+    total = report["end"]["sum_received"]
+    return total["bits_per_second"] / 1e6, total["bytes"]
+
+
+def datagrams(snmp6):
+    """/proc/net/snmp6: the datagrams that have reached UDP unharmed, whether somebody read them or
+    the socket's buffer was full."""
+    counters = dict(line.split() for line in snmp6.splitlines())
+    count = {key: int(counters[f"Udp6{key}"]) for key in ("InDatagrams", "InErrors", "InCsumErrors")}
+    return count["InDatagrams"] + count["InErrors"] - count["InCsumErrors"]
+
+
+def processor_ticks(stat):
+    """/proc/PID/stat: user and system time of all its threads."""
+    fields = stat.rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def parent(stat):
+    """/proc/PID/stat: the process's parent."""
+    return int(stat.rsplit(")", 1)[1].split()[1])
+
+
+def resident_mib(status):
+    """/proc/PID/status: resident memory."""
+    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE).group(1)) / 1024
