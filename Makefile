@@ -12,13 +12,17 @@ LAB := ip:iproute2 ss:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:t
 BENCH := python3:python3 openssl:openssl ssh:openssh-client
 PYTHON_TESTS := python3 -B -m unittest discover -q -s tests/bench -p '*_test.py'
 
-SCRIPTS := tests/need tests/lab/lab tests/lab/demo .ci/run
+PACKAGING := dpkg-buildpackage:dpkg-dev dh:debhelper
+MACHINES := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container setpriv:util-linux
+
+SCRIPTS := tests/need tests/lab/lab tests/lab/demo tests/e2e/rootfs .ci/run packaging/build-deb \
+	packaging/crates packaging/smoke debian/tests/tunnel debian/tests/service
 
 # Everything but the lab: no root, no namespaces.
 SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test quick bench lint deps clean
+.PHONY: help build demo test quick bench lint deb e2e reproducible deps clean
 
 help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
@@ -27,6 +31,8 @@ help:
 	@echo 'make bench   side by side with its peers, a quarter of an hour (root); shorter: QUICK=1,'
 	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
 	@echo 'make lint    format, clippy, shellcheck'
+	@echo 'make deb     the Debian package: target/debian/tunnel64d.deb'
+	@echo 'make e2e     the package in booted Debian 12 and 13, two gateways each (root)'
 	@echo 'make build   target/release/tunnel64d'
 	@echo 'make deps    install what all of these need (root)'
 	@echo 'make clean   remove what was built'
@@ -49,6 +55,7 @@ test: lint
 	$(PYTHON_TESTS)
 	$(CARGO) test --locked --doc
 	RUST_TEST_THREADS=2 $(CARGO) test --locked --test lab
+	$(MAKE) e2e reproducible
 
 quick:
 	@tests/need $(TOOLCHAIN) python3:python3
@@ -68,8 +75,22 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck $(SCRIPTS)
 
+deb:
+	@tests/need $(TOOLCHAIN) $(PACKAGING)
+	packaging/build-deb
+	packaging/smoke target/debian/tunnel64d.deb
+
+e2e: deb
+	@tests/need $(TOOLCHAIN) $(MACHINES)
+	RUST_TEST_THREADS=2 $(CARGO) test --locked --test e2e
+
+# Built again from nothing, elsewhere: the same bytes.
+reproducible: deb
+	packaging/build-deb --fresh target/e2e/built-again
+	cmp target/debian/tunnel64d.deb target/e2e/built-again/tunnel64d.deb
+
 deps:
-	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH)
+	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH) $(PACKAGING) $(MACHINES)
 
 clean:
 	rm -rf target

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Once;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
+
+pub use crate::wait::eventually;
 
 /// The six hosts, by the names that the lab's tool knows.
 pub const VM1_6: &str = "VM1-6";
@@ -330,15 +332,6 @@ pub fn sample_without(host: &str, key: &str) -> String {
     let lines = sample(host);
     let kept = lines.lines().filter(|line| !line.starts_with(&format!("{key} = ")));
     kept.map(|line| format!("{line}\n")).collect()
-}
-
-/// Polls until `condition` holds; panics with its name when it has not within `limit`.
-pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// The daemon under test.

@@ -21,3 +21,4 @@ mod line;
 mod rows;
 mod tool;
 mod traffic;
+mod wait;

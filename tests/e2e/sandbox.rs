@@ -1,0 +1,90 @@
+//! What the running daemon may do, and what others may do with its files.
+
+use crate::gateways::{SOON, tunnelled};
+use crate::machine::{Machine, Release, World};
+
+on_both_releases! {
+    the_daemon_runs_as_its_own_user_with_two_capabilities,
+    the_unit_is_well_formed_and_hardly_exposed,
+    the_journal_explains_each_line,
+}
+
+/// CAP_NET_BIND_SERVICE and CAP_NET_ADMIN.
+const CAPABILITIES: u64 = 1 << 10 | 1 << 12;
+
+fn the_daemon_runs_as_its_own_user_with_two_capabilities(release: Release) {
+    let world = World::new();
+    let (near, _far) = tunnelled(&world, release);
+    let user = near.run("id -u tunnel64d").trim().to_owned();
+    let group = near.run("id -g tunnel64d").trim().to_owned();
+    let status = near.run(&format!("cat /proc/{}/status", near.pid()));
+    assert_eq!(row(&status, "Uid"), [user.as_str(); 4].join("\t"));
+    assert_eq!(row(&status, "Gid"), [group.as_str(); 4].join("\t"));
+    assert_eq!(row(&status, "Groups"), group);
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let bits = u64::from_str_radix(row(&status, set), 16).expect("hexadecimal digits");
+        assert_eq!(bits & !CAPABILITIES, 0, "{set}: {bits:#x}");
+    }
+    assert_eq!(row(&status, "NoNewPrivs"), "1");
+    assert_eq!(row(&status, "Seccomp"), "2");
+    assert_eq!(row(&status, "Umask"), "0077");
+
+    let mode = |path| near.run(&format!("stat -c '%a %U:%G' {path}")).trim().to_owned();
+    assert_eq!(mode("/etc/tunnel64d"), "750 root:tunnel64d");
+    assert_eq!(mode("/etc/tunnel64d/tun0.toml"), "640 root:tunnel64d");
+    assert_eq!(mode("/run/tunnel64d"), "755 tunnel64d:tunnel64d");
+    assert_eq!(
+        near.run("getent passwd tunnel64d | cut -d: -f6,7").trim(),
+        "/nonexistent:/usr/sbin/nologin"
+    );
+    assert!(writable_places(&near).is_empty(), "{:?}", writable_places(&near));
+}
+
+/// Mounts that the daemon could write to if it were root.
+fn writable_places(machine: &Machine<'_>) -> Vec<String> {
+    let mounts = machine.run(&format!("cat /proc/{}/mountinfo", machine.pid()));
+    let mut writable: Vec<_> = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(4);
+            let (place, options) = (fields.next()?, fields.next()?);
+            options.split(',').any(|option| option == "rw").then(|| place.to_owned())
+        })
+        .collect();
+    // Its own temporary directories, and file systems where the kernel's permissions are enough.
+    let ours = ["/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys"];
+    writable.retain(|place| {
+        !ours.iter().any(|ours| place == ours || place.starts_with(&format!("{ours}/")))
+    });
+    writable
+}
+
+fn row<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
+}
+
+fn the_unit_is_well_formed_and_hardly_exposed(release: Release) {
+    let world = World::new();
+    let (near, _far) = tunnelled(&world, release);
+    let said =
+        near.run("systemd-analyze --man=no verify /usr/lib/systemd/system/tunnel64d@.service");
+    assert_eq!(said, "");
+    let said = near.run("systemd-analyze security --no-pager --offline=true tunnel64d@.service");
+    let level = said.lines().last().and_then(|line| line.split("service: ").nth(1));
+    let level: f32 = level
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no exposure level: {said}"));
+    assert!(level <= 1.9, "{said}");
+}
+
+fn the_journal_explains_each_line(release: Release) {
+    let world = World::new();
+    let (near, _far) = tunnelled(&world, release);
+    let explained = "journalctl --sync; journalctl -x --no-pager -u tunnel64d@tun0";
+    near.await_success(
+        &format!("{explained} | grep 'Subject: tunnel64d@tun0.service: session up'"),
+        SOON,
+    );
+    near.run(&format!("{explained} | grep 'The peer is connected and packets flow.'"));
+}
