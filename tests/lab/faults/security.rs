@@ -61,7 +61,7 @@ fn the_same_packets_pass_where_their_source_is_allowed() {
 fn the_path_sees_tls_1_3_and_no_inner_byte() {
     let seen = capture_of_a_session("");
     assert_eq!(traces_of(&seen, MARKER), 0, "the text");
-    assert_eq!(traces_of(&seen, &FAR.parse::<Ipv6Addr>().unwrap().octets()), 0, "an address");
+    assert_eq!(traces_of(&seen, &network()), 0, "an address");
     // A ServerHello (RFC 8446 section 4.1.3) in a handshake record, with the version it chose …
     assert!(has_between(&seen, b"\x16\x03\x03", b"\x02\x00", 2), "a ServerHello");
     assert!(seen.windows(6).any(|bytes| bytes == b"\x00\x2b\x00\x02\x03\x04"), "TLS 1.3");
@@ -74,7 +74,7 @@ fn the_path_sees_tls_1_3_and_no_inner_byte() {
 fn the_path_sees_every_byte_in_plaintext() {
     let seen = capture_of_a_session("security.mode = \"plaintext\"");
     assert!(seen.windows(MARKER.len()).any(|bytes| bytes == MARKER), "the text");
-    assert!(traces_of(&seen, &FAR.parse::<Ipv6Addr>().unwrap().octets()) > 0, "an address");
+    assert!(traces_of(&seen, &network()) > 0, "an address");
 }
 
 #[test]
@@ -120,19 +120,20 @@ fn send_as_foreign(lab: &Lab) {
         add rule inet seen in ip6 saddr fd66::/64 counter name foreign'",
     );
     lab.run(VM1_6, &format!("ip address add {FOREIGN}/128 dev lo nodad"));
-    let far: Ipv6Addr = FAR.parse().unwrap();
+    let far: Ipv6Addr = FAR.parse().expect("an address");
     lab.inside(VM1_6, || {
         // The protocol's number says that the IPv6 header comes with the packet: raw(7).
-        let raw = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(255))).unwrap();
+        let raw =
+            Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(255))).expect("a raw socket");
         let target = SocketAddr::new(far.into(), 0).into();
         for _ in 0..EACH {
-            raw.send_to(&packet(far, 59, b"plain"), &target).unwrap();
-            raw.send_to(&packet(far, 60, &[59, 0, 1, 4, 0, 0, 0, 0, b'x']), &target).unwrap();
+            raw.send_to(&packet(far, 59, b"plain"), &target).expect("sent");
+            raw.send_to(&packet(far, 60, &[59, 0, 1, 4, 0, 0, 0, 0, b'x']), &target).expect("sent");
         }
-        let udp = UdpSocket::bind((FOREIGN, 0)).unwrap();
-        setsockopt(&udp, sockopt::UdpGsoSegment, &1000).unwrap();
+        let udp = UdpSocket::bind((FOREIGN, 0)).expect("the address is there");
+        setsockopt(&udp, sockopt::UdpGsoSegment, &1000).expect("UDP_SEGMENT");
         for _ in 0..EACH {
-            udp.send_to(&[7; 10_000], (far, 9)).unwrap();
+            udp.send_to(&[7; 10_000], (far, 9)).expect("sent");
         }
     });
     // What was sent is through when what is sent after it is.
@@ -141,7 +142,7 @@ fn send_as_foreign(lab: &Lab) {
 
 /// An IPv6 packet from [`FOREIGN`] with this next header and payload.
 fn packet(to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let length = u16::try_from(payload.len()).expect("a short payload").to_be_bytes();
     [&[0x60, 0, 0, 0], &length[..], &[next, 64], &FOREIGN.octets(), &to.octets(), payload].concat()
 }
 
@@ -178,16 +179,21 @@ fn capture_of_a_session(both: &str) -> Vec<u8> {
     let text = MARKER.repeat(200);
     let mut read = vec![0; text.len()];
     for (mut from, mut to) in [(&near, &far), (&far, &near)] {
-        from.write_all(&text).unwrap();
-        to.read_exact(&mut read).unwrap();
+        from.write_all(&text).expect("written");
+        to.read_exact(&mut read).expect("read");
         assert_eq!(read, text);
     }
     assert!(vm1.stop().success() && vm3.stop().success());
     eventually("the capture has the session", Duration::from_secs(5), || {
-        fs::metadata(&file).unwrap().len() > 2 * text.len() as u64
+        fs::metadata(&file).expect("a capture").len() > 2 * text.len() as u64
     });
     tcpdump.end(Signal::SIGTERM);
-    fs::read(file).unwrap()
+    fs::read(file).expect("a capture")
+}
+
+/// The first half of the inner address, the one that is not mostly zeros.
+fn network() -> [u8; 8] {
+    *FAR.parse::<Ipv6Addr>().expect("an address").octets().first_chunk().expect("eight of sixteen")
 }
 
 /// How many places hold any eight bytes of `text`: by chance none does.
@@ -214,7 +220,10 @@ impl Ends {
 
     fn start(&mut self, vm1: &str, vm3: &str) {
         let lab = &self.lab;
-        self.vm1 = Some(lab.start_from(VM1, &sample_without(VM1, "connect"), vm1));
+        let vm1 = lab.start_from(VM1, &sample_without(VM1, "connect"), vm1);
+        // That nobody listens yet would be another line.
+        eventually("VM1 listens", Duration::from_secs(10), || vm1.log().contains("listening"));
+        self.vm1 = Some(vm1);
         let vm3 = format!("{SOON}{vm3}");
         self.vm3 = Some(lab.start_from(VM3, &sample_without(VM3, "listen"), &vm3));
     }
@@ -228,29 +237,29 @@ impl Ends {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
-                .unwrap();
-            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-            String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+                .expect("the daemon's program");
+            child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
+            String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("base64")
         };
         let private = run("genkey", "");
         let file = self.lab.file("another.key");
         let mut open = OpenOptions::new();
         let opened = open.write(true).create_new(true).mode(0o600).open(&file);
-        opened.unwrap().write_all(private.as_bytes()).unwrap();
+        opened.expect("a key file").write_all(private.as_bytes()).expect("written");
         (file, run("pubkey", &private).trim().to_owned())
     }
 
     /// Nothing passes, and each end's log says why in exactly one line, though it is tried again
     /// and again.
     fn are_apart(&self, vm1_says: &str, vm3_says: &str) {
-        let (vm1, vm3) = (self.vm1.as_ref().unwrap(), self.vm3.as_ref().unwrap());
+        let (vm1, vm3) = (self.vm1.as_ref().expect("started"), self.vm3.as_ref().expect("started"));
         for (daemon, says) in [(vm1, vm1_says), (vm3, vm3_says)] {
             eventually(&format!("a line says {says:?}"), Duration::from_secs(10), || {
                 daemon.log().contains(says)
             });
         }
         let ping = self.lab.attempt(VM1, "ping -c 4 -W 1 fc00:1234:ffff::10");
-        assert!(ping.unwrap_err().contains(" 100% packet loss"));
+        assert!(ping.expect_err("no way through").contains(" 100% packet loss"));
         for (daemon, says) in [(vm1, vm1_says), (vm3, vm3_says)] {
             let log = daemon.log();
             let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
