@@ -16,7 +16,7 @@ use crate::netlink::{Lookup, Netlink};
 use crate::packet::buffer::Pool;
 use crate::transport::keys::PublicKey;
 use crate::transport::{HandshakeError, Protection, Stream, tcp, tls};
-use crate::wire::bye::Bye;
+use crate::wire::bye::{self, Bye, Reason};
 use crate::wire::frame::{self, Kind};
 use crate::wire::hello::{self, Hello, Instance};
 
@@ -242,8 +242,13 @@ pub async fn greet(
     let introduce = async {
         let mut stream = Stream::accepted(tcp, peer, protection)?;
         let key = stream.handshake().await?;
-        let hello = hear(&mut stream).await?;
-        Ok(Introduced::new(stream, hello, key))
+        let hello = hear(&mut stream).await;
+        if let Err(Failure::Frame(frame::Malformed::Tls)) = hello {
+            // The one word that a TLS end understands: this is no TLS.
+            stream.push_control(Kind::Bye, &bye::body(Reason::Protocol, ""));
+            let _ = stream.flush(&mut Pool::default());
+        }
+        Ok(Introduced::new(stream, hello?, key))
     };
     timeout(GREETING, introduce).await.unwrap_or(Err(Failure::TimedOut(GREETING)))
 }

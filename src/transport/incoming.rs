@@ -1,6 +1,6 @@
 //! Whole frames out of bytes that arrived in pieces.
 
-use crate::wire::frame::{HEADER_LEN, Header, MAX_PACKET, Malformed};
+use crate::wire::frame::{HEADER_LEN, Header, MAX_PACKET, Malformed, starts_tls};
 
 use super::window::Window;
 
@@ -22,7 +22,7 @@ pub struct Frame<'a> {
 /// Takes the next whole frame.
 pub(super) fn next_frame(bytes: &mut Window) -> Result<Option<Frame<'_>>, Malformed> {
     let Some(header) = bytes.filled().first_chunk() else {
-        return Ok(None);
+        return if starts_tls(bytes.filled()) { Err(Malformed::Tls) } else { Ok(None) };
     };
     let header = Header::parse(header)?;
     if bytes.len() < HEADER_LEN + header.length {
@@ -47,6 +47,16 @@ mod tests {
     use super::*;
     use crate::wire::frame::Kind;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_tls_alert_is_told_apart_though_it_is_shorter_than_a_header() {
+        let mut bytes = Window::default();
+        bytes.extend(&[0x15, 0x03]);
+        assert_eq!(next_frame(&mut bytes).unwrap_err(), Malformed::Tls);
+        let mut bytes = Window::default();
+        bytes.extend(&[0x03, 0x03]);
+        assert!(next_frame(&mut bytes).unwrap().is_none());
+    }
 
     proptest! {
         #[test]

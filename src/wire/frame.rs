@@ -46,6 +46,12 @@ pub enum Kind {
     Bye,
 }
 
+/// Whether these are the first bytes of a TLS record (RFC 8446 section 5.1), which may be shorter
+/// than a frame header: an alert is.
+pub fn starts_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x14..=0x17, 0x03, ..])
+}
+
 /// A parsed frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -94,8 +100,7 @@ impl Header {
         let [kind, flags, gso_high, gso_low, length @ ..] = *bytes;
         let gso_size = u16::from_be_bytes([gso_high, gso_low]);
         let announced = u32::from_be_bytes(length);
-        // The first bytes of a TLS handshake record (RFC 8446 section 5.1).
-        if kind == 0x16 && flags == 0x03 {
+        if starts_tls(bytes) {
             return Err(Malformed::Tls);
         }
         let parsed = match kind {
@@ -180,9 +185,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tls_client_hello_is_recognised() {
+    fn a_tls_client_hello_and_an_alert_are_recognised() {
         let record = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01];
         assert_eq!(Header::parse(&record), Err(Malformed::Tls));
+        assert!(starts_tls(&[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x2a]));
+        assert!(!starts_tls(&[0x05, 0x03]) && !starts_tls(&[0x16]));
     }
 
     #[test]

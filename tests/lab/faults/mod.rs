@@ -10,6 +10,7 @@ mod carrier;
 mod interface;
 mod path;
 mod restart;
+mod security;
 mod start;
 mod strangers;
 
