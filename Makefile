@@ -55,7 +55,6 @@ test: lint
 	$(PYTHON_TESTS)
 	$(CARGO) test --locked --doc
 	RUST_TEST_THREADS=2 $(CARGO) test --locked --test lab
-	$(MAKE) e2e reproducible
 
 quick:
 	@tests/need $(TOOLCHAIN) python3:python3
