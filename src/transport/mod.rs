@@ -170,9 +170,7 @@ impl Stream {
     /// Queues a control frame ahead of all data that is not yet on its way. Does nothing when too
     /// many wait already.
     pub fn push_control(&mut self, kind: Kind, body: &[u8]) {
-        let mut frame = Buffer::copy_of(body);
-        frame.set_header(Header { kind, length: body.len() }.to_bytes());
-        self.state.outgoing.push_control(frame);
+        self.state.outgoing.push_control(control_frame(kind, body));
     }
 
     /// Takes back the DATA frames that are not yet on their way, in order.
@@ -281,7 +279,8 @@ impl Stream {
     /// Must be bounded in time by the caller.
     pub async fn finish(mut self, kind: Kind, body: Vec<u8>) {
         self.state.outgoing.take_data();
-        self.push_control(kind, &body);
+        // Behind the control frames that wait, however many: it is the last.
+        self.state.outgoing.push(control_frame(kind, &body));
         let mut pool = Pool::default();
         while self.flush(&mut pool).is_ok() && self.unsent() > 0 {
             if self.writable().await.is_err() {
@@ -316,6 +315,12 @@ impl Parked {
     pub fn resume(self) -> io::Result<Stream> {
         Ok(Stream { tcp: TcpStream::from_std(self.tcp)?, state: self.state })
     }
+}
+
+fn control_frame(kind: Kind, body: &[u8]) -> Buffer {
+    let mut frame = Buffer::copy_of(body);
+    frame.set_header(Header { kind, length: body.len() }.to_bytes());
+    frame
 }
 
 /// An error of TLS that came by way of I/O is one of TLS.

@@ -147,6 +147,8 @@ impl Tunnel {
         } else {
             report!(messages::CARRIER_LOST, interface = self.interface.name());
         }
-        self.workers[0].tell(Command::Carrier(carrier));
+        for worker in &self.workers {
+            worker.tell(Command::Carrier(carrier));
+        }
     }
 }
