@@ -62,7 +62,7 @@ fn a_wrong_configuration_fails_once_and_says_why(release: Release) {
     assert_eq!(near.property("ExecMainStatus"), "78");
     assert_eq!(near.property("NRestarts"), "0");
     let status = near.attempt("systemctl status tunnel64d@tun0").expect_err("it is down");
-    let why = "/etc/tunnel64d/tun0.toml:9: link.conect: unknown key (did you mean \"connect\"?)";
+    let why = r#"configuration rejected error="/etc/tunnel64d/tun0.toml:9: link.conect: unknown key (did you mean \"connect\"?)""#;
     assert!(status.contains(why), "{status}");
 
     near.run("sed -i 's/^conect = /connect = /' /etc/tunnel64d/tun0.toml");
