@@ -8,7 +8,10 @@ use super::window::Window;
 const LARGEST_FRAME: usize = HEADER_LEN + MAX_PACKET;
 
 /// Bytes that one read may bring: several super-packets, so that little is moved to the front.
-pub(super) const A_READ: usize = 4 * LARGEST_FRAME;
+const A_READ: usize = 4 * LARGEST_FRAME;
+
+/// The same for the first read: more than a TLS ClientHello, or HELLO, is long.
+const FIRST_READ: usize = 4 * 1024;
 
 /// A whole frame, still in the read buffer.
 #[derive(Debug)]
@@ -36,10 +39,16 @@ pub(super) fn next_frame(bytes: &mut Window) -> Result<Option<Frame<'_>>, Malfor
 /// anything.
 pub(super) fn room(bytes: &mut Window) -> &mut [u8] {
     let at_least = match bytes.len() {
-        0 => A_READ,
+        0 => a_read(bytes),
         some => LARGEST_FRAME.saturating_sub(some).max(1),
     };
     bytes.room(at_least)
+}
+
+/// Bytes that the next read into an empty window may bring. They grow with what has been taken out
+/// of it, so that somebody who has yet to prove anything holds little memory.
+pub(super) fn a_read(bytes: &Window) -> usize {
+    (2 * bytes.capacity()).clamp(FIRST_READ, A_READ)
 }
 
 #[cfg(test)]
@@ -47,6 +56,20 @@ mod tests {
     use super::*;
     use crate::wire::frame::Kind;
     use proptest::prelude::*;
+
+    #[test]
+    fn reads_grow_from_what_a_stranger_may_cost_to_what_bulk_needs() {
+        let mut bytes = Window::default();
+        let mut reads = Vec::new();
+        while reads.last() != Some(&A_READ) {
+            let length = room(&mut bytes).len();
+            reads.push(length);
+            bytes.added(length);
+            bytes.take(length);
+        }
+        assert_eq!((reads[0], reads[1], reads.len()), (FIRST_READ, 2 * FIRST_READ, 8));
+        assert_eq!(room(&mut bytes).len(), A_READ);
+    }
 
     #[test]
     fn a_tls_alert_is_told_apart_though_it_is_shorter_than_a_header() {

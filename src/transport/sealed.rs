@@ -4,7 +4,7 @@ use std::io;
 
 use crate::packet::buffer::Pool;
 
-use super::incoming::A_READ;
+use super::incoming::a_read;
 use super::outgoing::Outgoing;
 use super::tls::{self, Opened, RECORD, Session, sealed_len};
 use super::window::Window;
@@ -73,7 +73,7 @@ impl Sealed {
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let at_least = match self.incoming.len() {
-            0 => A_READ,
+            0 => a_read(&self.incoming),
             some => (2 * RECORD).saturating_sub(some).max(1),
         };
         let length = read(self.incoming.room(at_least))?;

@@ -24,6 +24,11 @@ impl Window {
         self.end - self.start
     }
 
+    /// Bytes that it holds room for, filled or free.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The free part, at least this long. Moves what is in it only when it must, and grows only
     /// when there is no other way.
     pub(super) fn room(&mut self, at_least: usize) -> &mut [u8] {

@@ -58,7 +58,7 @@ impl Tunnel {
                 return;
             }
         };
-        if let Err(turned_away) = self.peers.enter(peer.ip()) {
+        if let Err(turned_away) = self.peers.enter(peer.ip(), Time::now()) {
             let complaint = match turned_away {
                 TurnedAway::Address => Complaint::NotAllowed,
                 TurnedAway::Crowded => Complaint::Crowded,
@@ -116,6 +116,7 @@ impl Tunnel {
         let peer = stream.peer();
         report!(messages::STREAM_UP, stream = hello.stream, peer = peer);
         self.addresses.insert(id, peer);
+        self.peers.met(peer.ip());
         let limits = PeerLimits {
             accepts: Accepts::from_bits_truncate(hello.features),
             max_packet: usize::try_from(hello.max_packet).unwrap_or(MAX_PACKET),

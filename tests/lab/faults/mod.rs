@@ -7,6 +7,7 @@
 //! ```
 
 mod carrier;
+mod flood;
 mod interface;
 mod path;
 mod restart;
