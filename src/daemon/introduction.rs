@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
@@ -102,6 +104,9 @@ pub enum Failure {
     /// What came is no HELLO.
     #[error(transparent)]
     Hello(#[from] hello::Malformed),
+    /// The stream that it was to replace has been heard again.
+    #[error("no longer needed")]
+    NotNeeded,
     /// Another frame came first.
     #[error("the first frame is no HELLO")]
     OtherFrame,
@@ -148,6 +153,8 @@ pub struct Dialler {
     pub netlink: Netlink,
     /// The index of the tunnel's own interface.
     pub interface: u32,
+    /// Cleared when the connection is no longer needed; heeded until HELLO is said.
+    pub needed: Arc<AtomicBool>,
 }
 
 impl Dialler {
@@ -206,6 +213,9 @@ impl Dialler {
         let introduce = async {
             let mut stream = Stream::dialled(tcp, address, &self.protection)?;
             let key = stream.handshake().await?;
+            if !self.needed.load(Relaxed) {
+                return Err(Failure::NotNeeded);
+            }
             stream.push_control(Kind::Hello, &hello.to_body());
             stream.flush(&mut Pool::default()).map_err(failed)?;
             let hello = hear(&mut stream).await?;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -67,6 +68,8 @@ pub struct Tunnel {
     ours: Ours,
     interface: Interface,
     session: Session,
+    /// The attempts under way, and whether they are still needed.
+    needed: HashMap<u64, Arc<AtomicBool>>,
     workers: Vec<Handle>,
     counters: Arc<Counters>,
     peers: Peers,
@@ -116,6 +119,7 @@ impl Tunnel {
             notifier.watchdog_limit().map(|limit| Watchdog::new(limit, workers.len(), now));
         let mut tunnel = Self {
             settings: settings.clone(),
+            needed: HashMap::new(),
             session: Session::new(parameters::session(settings, &protection, ours.clone())?, now),
             tcp,
             protection,
@@ -222,7 +226,12 @@ impl Tunnel {
                 note!(DEBUG, "stream stalled", stream = id);
                 self.session.stalled(Time::now(), id);
             }
-            Event::Recovered(id) => self.session.recovered(id),
+            Event::Recovered(id) => {
+                let attempt = self.session.recovered(Time::now(), id);
+                if let Some(needed) = attempt.and_then(|attempt| self.needed.remove(&attempt)) {
+                    needed.store(false, Relaxed);
+                }
+            }
             Event::InterfaceGone => self.interface.disturbed(Time::now()),
             Event::Orphans(packets) => {
                 let heir = (0..)

@@ -37,7 +37,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_STALLED: Duration = Duration::from_secs(2);
 
 /// The longest pause between two attempts to replace a stalled stream.
-const PAUSE_STALLED: Duration = Duration::from_millis(500);
+const PAUSE_STALLED: Duration = Duration::from_millis(100);
 
 /// A stream that lasted this long was a good one: the next attempt follows at once.
 const GOOD: Duration = Duration::from_secs(5);
@@ -179,6 +179,9 @@ impl Session {
         let smaller = self.parameters.identity < peer;
         let actions = match &self.current {
             Some(current) if !current.dialled_by_us && current.is(hello.session, &agreed) => {
+                if current.has_just_recovered(hello.stream, now) {
+                    return Err(Reason::Superseded);
+                }
                 self.join(now, hello.stream, id).ok_or(Reason::UnknownSession)?
             }
             _ if hello.stream != 0 => return Err(Reason::UnknownSession),
@@ -248,10 +251,17 @@ impl Session {
     }
 
     /// A stalled stream has been heard again.
-    pub fn recovered(&mut self, id: StreamId) {
-        if let Some((_, member)) = self.current.as_mut().and_then(|current| current.member(id)) {
-            member.stalled = false;
-        }
+    ///
+    /// Gives the attempt to replace it, if one is under way: it had better come to nothing, unless
+    /// the peer has been told of it. Two connections that take turns lose what is on its way.
+    pub fn recovered(&mut self, now: Time, id: StreamId) -> Option<u64> {
+        let current = self.current.as_mut()?;
+        let session = current.id;
+        let (stream, member) = current.member(id)?;
+        member.stalled = false;
+        member.recovered = Some(now);
+        let attempt = self.diallers[usize::from(stream)].pending()?;
+        (attempt.session == session).then_some(attempt.number)
     }
 
     /// Since when the session has been down; `None` while it is up.
@@ -337,7 +347,7 @@ impl Session {
         self.release(now);
         self.diallers[0].hurry(now);
         let mut streams: Vec<_> = (0..agreed.streams).map(|_| None).collect();
-        streams[0] = Some(Member { id: first, since: now, stalled: false });
+        streams[0] = Some(Member { id: first, since: now, stalled: false, recovered: None });
         actions.push(Action::Up(agreed.clone()));
         self.current = Some(Current { id, dialled_by_us, agreed, streams });
         actions
@@ -347,7 +357,8 @@ impl Session {
     /// when there is no such place.
     fn join(&mut self, now: Time, stream: u8, id: StreamId) -> Option<Vec<Action>> {
         let place = self.current.as_mut()?.streams.get_mut(usize::from(stream))?;
-        let Some(old) = place.replace(Member { id, since: now, stalled: false }) else {
+        let Some(old) = place.replace(Member { id, since: now, stalled: false, recovered: None })
+        else {
             return Some(Vec::new());
         };
         if now - old.since >= GOOD {

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
 
@@ -41,7 +43,9 @@ impl Tunnel {
                 protection: self.protection.clone(),
                 netlink: self.interface.netlink().clone(),
                 interface: self.interface.index(),
+                needed: Arc::new(AtomicBool::new(true)),
             };
+            self.needed.insert(dial.attempt, dialler.needed.clone());
             self.arrivals
                 .dialled
                 .spawn(async move { (dial, dialler.dial(&hello, dial.patience).await) });
@@ -90,6 +94,7 @@ impl Tunnel {
     }
 
     pub(super) async fn dialled(&mut self, dial: Dial, result: Result<Introduced, Failure>) {
+        self.needed.remove(&dial.attempt);
         let now = Time::now();
         let Introduced { stream, hello, identity } = match result {
             Ok(introduced) => introduced,

@@ -1,10 +1,15 @@
 //! The session that is up: whom it is held with, and the streams in their places.
 
+use std::time::Duration;
+
 use crate::link::negotiate::Agreed;
 use crate::time::Time;
 use crate::wire::hello::SessionId;
 
 use super::StreamId;
+
+/// The peer learns within a round trip that a stream is alive again.
+const JUST: Duration = Duration::from_secs(1);
 
 /// What a session that is up knows.
 pub(super) struct Current {
@@ -19,6 +24,8 @@ pub(super) struct Member {
     pub id: StreamId,
     pub since: Time,
     pub stalled: bool,
+    /// When it was last heard again after it had stalled.
+    pub recovered: Option<Time>,
 }
 
 impl Current {
@@ -33,6 +40,14 @@ impl Current {
         self.dialled_by_us
             && self.agreed.peer == other.peer
             && self.streams.iter().flatten().any(|member| !member.stalled)
+    }
+
+    /// Whether the stream with this index has been heard again so lately that whoever dialled to
+    /// replace it could not know yet.
+    pub fn has_just_recovered(&self, stream: u8, now: Time) -> bool {
+        let member = self.streams.get(usize::from(stream)).and_then(Option::as_ref);
+        let recovered = member.filter(|member| !member.stalled).and_then(|member| member.recovered);
+        recovered.is_some_and(|recovered| now - recovered < JUST)
     }
 
     /// The stream with this name, and its index.

@@ -196,6 +196,29 @@ fn a_stalled_stream_that_the_peer_closes_first_does_not_end_the_session() {
 }
 
 #[test]
+fn a_stream_that_was_heard_again_just_now_is_not_replaced() {
+    let mut session = session(false, 1, 1, 1, at(0));
+    session.accepted(at(0), 1, &hello(2, THEIRS, 0), identity(2)).unwrap();
+    session.stalled(at(3000), 1);
+    session.recovered(at(20_000), 1);
+    let replacement = session.accepted(at(20_030), 2, &hello(2, THEIRS, 0), identity(2));
+    assert_eq!(replacement.unwrap_err(), Reason::Superseded);
+    assert!(session.accepted(at(22_000), 3, &hello(2, THEIRS, 0), identity(2)).is_ok());
+}
+
+#[test]
+fn the_attempt_to_replace_a_stream_that_recovered_is_named() {
+    let mut session = session(true, 1, 1, 1, at(0));
+    let first = dial(&session.poll(at(0)));
+    session.dialled(at(1), first.attempt, 1, &hello(5, first.session, 0), identity(5)).unwrap();
+    session.stalled(at(3), 1);
+    let second = dial(&session.poll(at(3)));
+    assert_eq!(session.recovered(at(4), 1), Some(second.attempt));
+    session.dial_failed(at(5), second.attempt);
+    assert_eq!(session.poll(at(99_000)), []);
+}
+
+#[test]
 fn a_session_whose_replacement_fails_ends() {
     let mut session = session(true, 1, 1, 1, at(0));
     let first = dial(&session.poll(at(0)));
@@ -595,7 +618,7 @@ impl World {
                 assert!(held || actions.is_empty(), "news of an unknown stream: {actions:?}");
                 self.carry_out(end, actions);
                 self.ends[end].stalled(now, id);
-                self.ends[end].recovered(id);
+                self.ends[end].recovered(at(self.now), id);
                 assert_eq!(self.ends[end].stream_down(now, id), [], "broken twice");
                 if held {
                     self.after(1, Event::Broken { end: 1 - end, id });
@@ -655,7 +678,7 @@ impl World {
             self.ends[end].stalled(at(self.now), id);
             if recovers {
                 self.run(300);
-                self.ends[end].recovered(id);
+                self.ends[end].recovered(at(self.now), id);
             }
         }
     }
@@ -672,7 +695,7 @@ impl World {
         self.run(milliseconds - milliseconds / 2 + heard_after);
         for end in 0..2 {
             for id in self.held[end].clone() {
-                self.ends[end].recovered(id);
+                self.ends[end].recovered(at(self.now), id);
             }
         }
     }
