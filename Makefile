@@ -12,17 +12,21 @@ LAB := ip:iproute2 ss:iproute2 ping:iputils-ping traceroute:traceroute tcpdump:t
 BENCH := python3:python3 openssl:openssl ssh:openssh-client
 PYTHON_TESTS := python3 -B -m unittest discover -q -s tests/bench -p '*_test.py'
 
+# libFuzzer is C++.
+FUZZ := c++:g++
+TIME := 60
+
 PACKAGING := dpkg-buildpackage:dpkg-dev dh:debhelper
 MACHINES := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container setpriv:util-linux
 
-SCRIPTS := tests/need tests/lab/lab tests/lab/demo tests/e2e/rootfs .ci/run packaging/build-deb \
+SCRIPTS := tests/need tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs .ci/run packaging/build-deb \
 	packaging/crates packaging/smoke debian/tests/tunnel debian/tests/service
 
 # Everything but the lab: no root, no namespaces.
 SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test quick bench lint deb e2e reproducible deps clean
+.PHONY: help build demo test quick bench fuzz lint deb e2e reproducible deps clean
 
 help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
@@ -30,6 +34,7 @@ help:
 	@echo 'make quick   units, properties and single-host checks, under two minutes'
 	@echo 'make bench   side by side with its peers, a quarter of an hour (root); shorter: QUICK=1,'
 	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
+	@echo 'make fuzz    each parser of foreign bytes for a minute; TIME=600, TARGETS="tls frame"'
 	@echo 'make lint    format, clippy, shellcheck'
 	@echo 'make deb     the Debian package: target/debian/tunnel64d.deb'
 	@echo 'make e2e     the package in booted Debian 12 and 13, two gateways each (root)'
@@ -68,9 +73,14 @@ bench:
 	@tests/bench/bench $(if $(QUICK),--quick) $(if $(BENCH_ONLY),--only $(BENCH_ONLY)) \
 		$(if $(BENCH_LINES),--lines $(BENCH_LINES)) $(if $(BENCH_ROUNDS),--rounds $(BENCH_ROUNDS))
 
+fuzz:
+	@tests/need $(TOOLCHAIN) $(FUZZ)
+	@tests/fuzz/run $(TIME) $(TARGETS)
+
 lint:
 	@tests/need $(TOOLCHAIN) $(LINTERS)
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck $(SCRIPTS)
 
@@ -89,7 +99,7 @@ reproducible: deb
 	cmp target/debian/tunnel64d.deb target/e2e/built-again/tunnel64d.deb
 
 deps:
-	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH) $(PACKAGING) $(MACHINES)
+	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH) $(FUZZ) $(PACKAGING) $(MACHINES)
 
 clean:
 	rm -rf target

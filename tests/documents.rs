@@ -44,6 +44,47 @@ fn links_within_the_documents_lead_somewhere() {
     }
 }
 
+#[test]
+fn every_claim_of_the_threat_model_names_tests_that_exist() {
+    let model = read(&root().join("docs/threat-model.md"));
+    let sources = sources(&root().join("src")) + &sources(&root().join("tests"));
+    let claims = model.lines().filter(|line| line.starts_with("| ") && !line.contains("| test |"));
+    let mut tests = 0;
+    for claim in claims {
+        let (_, proof) = claim.trim_end_matches(" |").rsplit_once(" | ").expect("two columns");
+        let mut fuzzed = false;
+        let mut named = 0;
+        for (index, part) in proof.split('`').enumerate() {
+            if index % 2 == 0 {
+                fuzzed |= part.contains("fuzz target");
+            } else if fuzzed {
+                let target = root().join(format!("tests/fuzz/fuzz_targets/{part}.rs"));
+                assert!(target.exists(), "{part}: {claim}");
+                named += 1;
+            } else {
+                assert!(sources.contains(&format!("fn {part}(")), "{part}: {claim}");
+                named += 1;
+            }
+        }
+        assert!(named > 0, "{claim}");
+        tests += named;
+    }
+    assert!(tests > 30, "{tests}");
+}
+
+/// All of a directory's Rust, in one.
+fn sources(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .map(|path| match path.extension() {
+            _ if path.is_dir() => sources(&path),
+            Some(extension) if extension == "rs" => read(&path),
+            _ => String::new(),
+        })
+        .collect()
+}
+
 /// The targets of Markdown links that stay within the repository.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

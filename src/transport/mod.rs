@@ -4,6 +4,8 @@
 //! is what the data path holds: it never blocks, takes whole frames and gives whole frames. What
 //! protects the bytes between the two ends is its layer: TLS, or nothing.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod incoming;
 pub mod keys;
 mod outgoing;

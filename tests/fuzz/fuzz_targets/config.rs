@@ -1,0 +1,58 @@
+//! Configuration: whatever the text, either settings that mean the same when they are printed and
+//! read again, or mistakes that can be shown.
+//!
+//! Input: a file; after a NUL, `--set` arguments; after another, values of environment variables,
+//! each on a line.
+
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process;
+
+use libfuzzer_sys::fuzz_target;
+use tunnel64d::config::{Loaded, Sources, load, to_toml};
+
+fuzz_target!(|data: &[u8]| {
+    let mut parts = data.splitn(3, |byte| *byte == 0);
+    let file = parts.next().unwrap_or_default();
+    let mut lines = || {
+        let part = String::from_utf8_lossy(parts.next().unwrap_or_default());
+        part.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let set = lines();
+    let environment = lines();
+    let environment = environment.iter().filter_map(|line| line.split_once('='));
+    let environment =
+        environment.map(|(name, value)| (format!("TUNNEL64D_{name}"), value.to_owned())).collect();
+    match read(file, set, environment) {
+        Ok(loaded) => {
+            let printed = to_toml(&loaded.origins);
+            match read(printed.as_bytes(), Vec::new(), Vec::new()) {
+                Ok(again) => assert_eq!(again.settings, loaded.settings, "{printed}"),
+                Err(mistakes) => panic!("{mistakes}\n{printed}"),
+            }
+        }
+        Err(mistakes) => assert!(!mistakes.is_empty()),
+    }
+});
+
+fn read(
+    file: &[u8],
+    set: Vec<String>,
+    environment: Vec<(String, String)>,
+) -> Result<Loaded, String> {
+    let path = PathBuf::from(format!("/dev/shm/tunnel64d-fuzz-{}.toml", process::id()));
+    fs::write(&path, file).expect("room in /dev/shm");
+    let sources = Sources {
+        name: "tun0".to_owned(),
+        vendor_dir: PathBuf::new(),
+        config_dir: PathBuf::new(),
+        config_file: Some(path),
+        environment,
+        set,
+    };
+    let loaded = load(&sources).map_err(|mistakes| mistakes.to_string());
+    let _ = fs::remove_file(sources.config_file.expect("named above"));
+    loaded
+}
