@@ -14,7 +14,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::FAR;
-use crate::harness::{Daemon, Lab, VM1_6, VM2, VM3, VM3_6, eventually};
+use crate::harness::{
+    Daemon, Lab, Process, VM1, VM1_6, VM2, VM3, VM3_6, eventually, sample_without,
+};
 use crate::traffic::Stream;
 
 /// Half of them come from each of the two hosts.
@@ -41,24 +43,33 @@ fn ten_thousand_keys_that_nobody_knows() {
     floods("security.peer_addresses = []", "keys");
 }
 
+/// VM1 only listens, so that VM3 has to get in.
+#[test]
+fn the_peer_comes_back_in_the_middle_of_a_flood() {
+    let lab = Lab::raise_after_failure();
+    let anybody = "security.peer_addresses = []";
+    let vm1 = lab.start_from(VM1, &sample_without(VM1, "connect"), anybody);
+    let mut vm3 = lab.start_from(VM3, &sample_without(VM3, "listen"), "");
+    lab.await_tunnel();
+    let _strangers = strangers(&lab, VM2, "silence", 1_000_000);
+    eventually("all places are taken", Duration::from_secs(10), || {
+        vm1.log().contains("too many connections")
+    });
+    sleep(Duration::from_secs(1));
+    vm3.kill();
+    vm3.start_again(&lab);
+    lab.await_tunnel();
+}
+
 fn floods(vm1: &str, kind: &str) {
     let (lab, vm1, _vm3) = Lab::raise_tunnelled_with(vm1, "");
-    for host in SOURCES {
-        lab.run(VM2, &format!("ip address add 172.16.2.{host}/28 dev eth1"));
-    }
     let stream = Stream::fast(&lab, VM1_6, (VM3_6, FAR), 5200);
     sleep(Duration::from_secs(1));
     let session = lab.outer_connections(VM3);
     let before = State::of(&vm1);
     let quiet = rate(&stream, || sleep(Duration::from_secs(3)));
 
-    let from_vm2 = SOURCES.map(|host| format!(" 172.16.2.{host}")).collect::<String>();
-    let mut strangers = [(VM3, ""), (VM2, from_vm2.as_str())].map(|(host, sources)| {
-        let count = STRANGERS / 2;
-        let command =
-            format!("nice -n 19 {} 172.16.2.131:4641 {KEY} {kind} {count}", program().display());
-        lab.spawn(host, &(command + sources))
-    });
+    let mut strangers = [VM3, VM2].map(|host| strangers(&lab, host, kind, STRANGERS / 2));
     let mut most = before;
     let busy = rate(&stream, || {
         eventually("all strangers have been there", Duration::from_secs(50), || {
@@ -94,6 +105,21 @@ fn floods(vm1: &str, kind: &str) {
     let lines = vm1.log().lines().filter(|line| line.contains("172.16.2.")).count();
     assert!(lines < 100, "{lines} lines of log");
     stream.finish();
+}
+
+/// Connections from a host to VM1's port; those of VM2 come from eight addresses.
+fn strangers(lab: &Lab, host: &str, kind: &str, count: usize) -> Process {
+    let mut sources = String::new();
+    for address in SOURCES.filter(|_| host == VM2).map(|host| format!("172.16.2.{host}")) {
+        lab.run(host, &format!("ip address add {address}/28 dev eth1"));
+        sources = sources + " " + &address;
+    }
+    let program = program();
+    let program = program.display();
+    lab.spawn(
+        host,
+        &format!("nice -n 19 {program} 172.16.2.131:4641 {KEY} {kind} {count}{sources}"),
+    )
 }
 
 /// What of VM1's daemon strangers could use up.
