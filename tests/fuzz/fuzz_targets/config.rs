@@ -6,12 +6,9 @@
 
 #![no_main]
 
-use std::fs;
-use std::path::PathBuf;
-use std::process;
-
+use fuzz::load_text;
 use libfuzzer_sys::fuzz_target;
-use tunnel64d::config::{Loaded, Sources, load, to_toml};
+use tunnel64d::config::to_toml;
 
 fuzz_target!(|data: &[u8]| {
     let mut parts = data.splitn(3, |byte| *byte == 0);
@@ -25,10 +22,10 @@ fuzz_target!(|data: &[u8]| {
     let environment = environment.iter().filter_map(|line| line.split_once('='));
     let environment =
         environment.map(|(name, value)| (format!("TUNNEL64D_{name}"), value.to_owned())).collect();
-    match read(file, set, environment) {
+    match load_text(file, set, environment) {
         Ok(loaded) => {
             let printed = to_toml(&loaded.origins);
-            match read(printed.as_bytes(), Vec::new(), Vec::new()) {
+            match load_text(printed.as_bytes(), Vec::new(), Vec::new()) {
                 Ok(again) => assert_eq!(again.settings, loaded.settings, "{printed}"),
                 Err(mistakes) => panic!("{mistakes}\n{printed}"),
             }
@@ -36,23 +33,3 @@ fuzz_target!(|data: &[u8]| {
         Err(mistakes) => assert!(!mistakes.is_empty()),
     }
 });
-
-fn read(
-    file: &[u8],
-    set: Vec<String>,
-    environment: Vec<(String, String)>,
-) -> Result<Loaded, String> {
-    let path = PathBuf::from(format!("/dev/shm/tunnel64d-fuzz-{}.toml", process::id()));
-    fs::write(&path, file).expect("room in /dev/shm");
-    let sources = Sources {
-        name: "tun0".to_owned(),
-        vendor_dir: PathBuf::new(),
-        config_dir: PathBuf::new(),
-        config_file: Some(path),
-        environment,
-        set,
-    };
-    let loaded = load(&sources).map_err(|mistakes| mistakes.to_string());
-    let _ = fs::remove_file(sources.config_file.expect("named above"));
-    loaded
-}

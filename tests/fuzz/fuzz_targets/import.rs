@@ -1,32 +1,27 @@
-//! The old configuration file: mistakes that can be shown, or a new one that is valid.
+//! The old configuration file: mistakes that can be shown, or a new one that means the same.
 
 #![no_main]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
+use fuzz::load_text;
 use libfuzzer_sys::fuzz_target;
-use tunnel64d::config::{Sources, legacy, load};
+use tunnel64d::config::{Mode, legacy};
 
 fuzz_target!(|data: &[u8]| {
     match legacy::import(Path::new("old"), data) {
         Ok(text) => {
-            let path = PathBuf::from(format!("/dev/shm/tunnel64d-fuzz-{}.toml", process::id()));
-            fs::write(&path, &text).expect("room in /dev/shm");
-            let sources = Sources {
-                name: "tun0".to_owned(),
-                vendor_dir: PathBuf::new(),
-                config_dir: PathBuf::new(),
-                config_file: Some(path),
-                environment: Vec::new(),
-                set: Vec::new(),
-            };
-            let loaded = load(&sources).map_err(|mistakes| mistakes.to_string());
-            let _ = fs::remove_file(sources.config_file.expect("named above"));
-            if let Err(mistakes) = loaded {
-                panic!("{mistakes}\n{text}");
-            }
+            let loaded = load_text(text.as_bytes(), Vec::new(), Vec::new());
+            let settings = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}")).settings;
+            let (here, there) = (address(data, "in"), address(data, "out"));
+            assert_eq!(settings.interface.name, value(data, "tun"));
+            assert_eq!(settings.link.listen, Some(here));
+            assert_eq!(settings.link.connect.len(), 1);
+            assert_eq!(settings.link.connect[0].host.parse(), Ok(there.ip()));
+            assert_eq!(settings.link.connect[0].port, there.port());
+            assert_eq!(settings.security.mode, Mode::Plaintext);
+            assert_eq!(settings.security.peer_addresses, [there.ip().into()]);
         }
         Err(mistakes) => {
             let shown = mistakes.to_string();
@@ -35,3 +30,16 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+fn address(data: &[u8], end: &str) -> SocketAddr {
+    let ip: IpAddr = value(data, &format!("{end}ip")).parse().expect("an address");
+    let port = value(data, &format!("{end}port")).parse().expect("a port");
+    SocketAddr::new(ip, port)
+}
+
+/// Read as simply as can be.
+fn value(data: &[u8], key: &str) -> String {
+    let text = std::str::from_utf8(data).expect("imported, so it is text");
+    let value = text.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
+    value.expect("imported, so it is there").to_owned()
+}

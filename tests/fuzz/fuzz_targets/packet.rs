@@ -1,10 +1,12 @@
 //! A packet from the peer: what the sanitiser lets through, the kernel may be handed.
 //!
-//! Input: MTU, gso_size (both little-endian), features, then a bit for "checksum incomplete", then
-//! the packet.
+//! Input: flags, features, gso_size, MTU (both little-endian), then the packet. Flags, from the lowest
+//! bit: the checksum is incomplete; lengths are put right; the MTU is what the segments need, and as
+//! much more or less as the next byte says.
 
 #![no_main]
 
+use fuzz::put_lengths_right;
 use libfuzzer_sys::fuzz_target;
 use tunnel64d::packet::headers::{Headers, Transport};
 use tunnel64d::packet::offload::{Accepts, MAX_TCP_SEGMENTS, MAX_UDP_SEGMENTS, Offload};
@@ -14,18 +16,28 @@ use tunnel64d::tun::vnet::{
 };
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&[m0, m1, g0, g1, features, incomplete], packet)) = data.split_first_chunk() else {
+    let Some((&[flags, features, g0, g1, m0, m1], packet)) = data.split_first_chunk() else {
         return;
     };
+    let mut packet = packet.to_vec();
+    if flags & 2 != 0 {
+        put_lengths_right(&mut packet);
+    }
+    let packet = packet.as_slice();
+    let (gso_size, mut mtu) = (u16::from_le_bytes([g0, g1]), u16::from_le_bytes([m0, m1]));
     if let Ok(headers) = Headers::parse(packet) {
         assert!(headers.total_length <= packet.len());
         assert!(headers.transport_offset <= headers.total_length);
         assert!(headers.payload_offset().is_none_or(|end| end <= headers.total_length));
+        if flags & 4 != 0 {
+            let start = headers.payload_offset().unwrap_or(headers.transport_offset);
+            let needed = gso_size.saturating_add(u16::try_from(start).unwrap_or(u16::MAX));
+            mtu = needed.saturating_add_signed(i8::from_le_bytes([m0]).into());
+        }
     }
     let accepts = Accepts::from_bits_truncate(features.into());
-    let sanitiser = Sanitiser { mtu: u16::from_le_bytes([m0, m1]), accepts };
-    let gso_size = u16::from_le_bytes([g0, g1]);
-    let offload = Offload { gso_size, checksum_incomplete: incomplete & 1 != 0 };
+    let sanitiser = Sanitiser { mtu, accepts };
+    let offload = Offload { gso_size, checksum_incomplete: flags & 1 != 0 };
     let mut sane = packet.to_vec();
     if let Ok(sanitised) = sanitiser.rebuild(&mut sane, offload) {
         check(sanitiser, offload, packet, &mut sane, &sanitised);

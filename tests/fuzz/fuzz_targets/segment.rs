@@ -1,10 +1,11 @@
 //! Software GSO: the segments of what the sanitiser lets through are those that a slow, obvious
 //! version makes.
 //!
-//! Input: gso_size (little-endian), then the packet.
+//! Input: gso_size (little-endian), then the packet, whose lengths are put right.
 
 #![no_main]
 
+use fuzz::put_lengths_right;
 use libfuzzer_sys::fuzz_target;
 use tunnel64d::packet::offload::{Accepts, Offload};
 use tunnel64d::tun::sanitise::Sanitiser;
@@ -20,6 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((size, packet)) = data.split_first_chunk() else { return };
     let offload = Offload { gso_size: u16::from_le_bytes(*size), checksum_incomplete: true };
     let mut packet = packet.to_vec();
+    put_lengths_right(&mut packet);
     let sanitiser = Sanitiser { mtu: MTU, accepts: Accepts::ALL };
     let Ok(sane) = sanitiser.rebuild(&mut packet, offload) else { return };
 
