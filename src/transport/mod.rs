@@ -14,11 +14,12 @@ pub mod tcp;
 pub mod tls;
 mod window;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::packet::buffer::{self, Buffer, Pool};
@@ -79,6 +80,8 @@ struct State {
     layer: Option<Box<Sealed>>,
     /// Bytes that the kernel may hold unsent.
     unsent_limit: u32,
+    /// Whether the last segment may wait in the kernel to become full.
+    partial: bool,
 }
 
 impl Stream {
@@ -119,7 +122,14 @@ impl Stream {
         let (outgoing, incoming) = (Outgoing::default(), Window::default());
         Self {
             tcp,
-            state: State { peer, outgoing, incoming, layer, unsent_limit: tcp::UNSENT_LIMIT },
+            state: State {
+                peer,
+                outgoing,
+                incoming,
+                layer,
+                unsent_limit: tcp::UNSENT_LIMIT,
+                partial: false,
+            },
         }
     }
 
@@ -184,10 +194,9 @@ impl Stream {
         })
     }
 
-    /// What the line has delivered lately, in bytes a second; `None` while that is not known.
-    pub fn delivery_rate(&self) -> Option<u64> {
-        let info = sys::tcp::info(self.tcp.as_fd()).ok()?;
-        Some(info.delivery_rate).filter(|rate| *rate > 0)
+    /// What the kernel knows of the connection.
+    pub fn info(&self) -> Option<sys::tcp::Info> {
+        sys::tcp::info(self.tcp.as_fd()).ok()
     }
 
     /// Bytes that the peer has acknowledged so far, which shows progress on a line that is merely
@@ -219,13 +228,38 @@ impl Stream {
     /// # Errors
     /// The connection is broken.
     pub fn flush(&mut self, pool: &mut Pool) -> io::Result<()> {
+        if self.unsent() == 0 && self.state.partial {
+            // Sends what is incomplete (tcp(7), `TCP_NODELAY`).
+            SockRef::from(&self.tcp).set_tcp_nodelay(true)?;
+            self.state.partial = false;
+        }
+        self.write(false, pool)
+    }
+
+    /// The same, but the last segment waits in the kernel to become full. [`Self::flush`] has to
+    /// follow within milliseconds.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush_full_segments(&mut self, pool: &mut Pool) -> io::Result<()> {
+        self.write(true, pool)
+    }
+
+    /// Whether the last segment may wait in the kernel to become full.
+    pub fn is_partial(&self) -> bool {
+        self.state.partial
+    }
+
+    fn write(&mut self, more: bool, pool: &mut Pool) -> io::Result<()> {
         while self.unsent() > 0 {
+            self.state.partial = more;
             let Self { tcp, state: State { outgoing, incoming, layer, unsent_limit, .. } } = self;
             let written = match layer {
-                None => outgoing.write(|slices| tcp.try_write_vectored(slices), pool),
+                None => outgoing.write(|slices| send(tcp, slices, more), pool),
                 Some(layer) => {
                     let ahead = usize::try_from(*unsent_limit).unwrap_or(usize::MAX);
-                    layer.write(outgoing, incoming, ahead, |bytes| tcp.try_write(bytes), pool)
+                    let write = |bytes: &[u8]| send(tcp, &[IoSlice::new(bytes)], more);
+                    layer.write(outgoing, incoming, ahead, write, pool)
                 }
             };
             match written {
@@ -317,6 +351,12 @@ impl Parked {
     pub fn resume(self) -> io::Result<Stream> {
         Ok(Stream { tcp: TcpStream::from_std(self.tcp)?, state: self.state })
     }
+}
+
+fn send(tcp: &TcpStream, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    let flags = if more { libc::MSG_MORE } else { 0 };
+    let send = || SockRef::from(tcp).send_vectored_with_flags(slices, flags);
+    tcp.try_io(Interest::WRITABLE, send)
 }
 
 fn control_frame(kind: Kind, body: &[u8]) -> Buffer {

@@ -1,0 +1,226 @@
+//! What is known of the line that the queue is in front of, and how much of what waits it is given.
+//!
+//! A congestion control that looks for loss fills the buffer at the bottleneck, and one that looks
+//! for the rate (BBR) keeps up to twice in flight of what the line holds. Either way packets wait
+//! where nobody decides about them. So on a slow line the bytes in flight are kept to what it
+//! carries in its shortest round trip and a little more:
+//!
+//! ```text
+//!   window = rate × (shortest round trip + slack)
+//! ```
+//!
+//! The slack is a queue that stands at the bottleneck: short, but never empty, so that the rate
+//! that is measured is the line's own and not an echo of the window.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Bytes handed to the connection ahead of what the kernel sends, on a fast line. Enough to keep it
+/// busy; the rest waits in the queue, where it can still be decided about.
+const AHEAD_MOST: usize = 192 * 1024;
+
+/// The same on the slowest line: three packets.
+const AHEAD_LEAST: usize = 4 * 1024;
+
+/// How often a line is looked at that needs no window.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the rate is measured at a time, and over how many times the highest counts: a moment
+/// that was lost to something else must not slow the line down.
+const MEASURED: Duration = Duration::from_millis(200);
+const MEASUREMENTS: usize = 10;
+
+/// How long the round trip may stay longer than the window explains. Then it is not our queue that
+/// makes it so: somebody else's, or a longer path.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// How long the window is left open then.
+const OPEN: Duration = Duration::from_secs(30);
+
+/// How often in a row a queue must be seen to stand at the bottleneck before it is believed.
+const STANDS: u32 = 2;
+
+/// The least window: a line's round trip may be too short to measure.
+const WINDOW_LEAST: usize = 16 * 1024;
+
+/// What the kernel knows of the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// Bytes that the peer has acknowledged since the connection began.
+    pub acknowledged: u64,
+    /// What the connection has delivered lately, in bytes a second; 0 when that is not known.
+    pub delivery_rate: u64,
+    /// The smoothed round-trip time.
+    pub round_trip: Duration,
+    /// The shortest round-trip time in a long while.
+    pub least_round_trip: Duration,
+    /// Bytes on their way.
+    pub in_flight: usize,
+    /// Bytes that the kernel holds and has not sent.
+    pub unsent: usize,
+}
+
+/// The line between a queue and the peer.
+#[derive(Debug)]
+pub struct Line {
+    target: Duration,
+    looked: Option<Time>,
+    /// When the measurement under way began, and what had been acknowledged by then.
+    measuring: Option<(Time, u64)>,
+    /// Whether the queue has had something to give all the while.
+    backlogged: bool,
+    /// The last measurements, in bytes a second.
+    rates: VecDeque<u64>,
+    ahead: usize,
+    /// What may be in flight, on a slow line at whose bottleneck a queue has stood.
+    window: Option<usize>,
+    /// Bytes out of the queue's hands that have not arrived.
+    out: usize,
+    /// How often in a row a queue stood at the bottleneck.
+    standing: u32,
+    /// Since when the round trip is longer than the window explains.
+    unexplained: Option<Time>,
+    open_until: Time,
+}
+
+impl Line {
+    /// A line of which nothing is known; `target` is the queue's.
+    pub fn new(target: Duration) -> Self {
+        Self {
+            target,
+            looked: None,
+            measuring: None,
+            backlogged: true,
+            rates: VecDeque::with_capacity(MEASUREMENTS),
+            ahead: AHEAD_MOST,
+            window: None,
+            out: 0,
+            standing: 0,
+            unexplained: None,
+            open_until: Time::default(),
+        }
+    }
+
+    /// The connection is another one: nothing is known.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.target);
+    }
+
+    /// Whether it is time for [`Self::look`]: always, while what is in flight is bounded.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.window.is_some() || self.looked.is_none_or(|looked| now - looked >= LOOK)
+    }
+
+    /// Bytes that the line carries within half the target: nothing longer should be handed out as
+    /// one piece.
+    pub fn ahead(&self) -> usize {
+        self.ahead
+    }
+
+    /// Bytes that the kernel may hold and not have sent.
+    pub fn unsent_limit(&self) -> usize {
+        self.ahead * 2
+    }
+
+    /// Whether what is in flight is bounded, so that room comes without the kernel saying so.
+    pub fn is_bounded(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// Whether there is a window and the line is busy with most of it: what leaves a millisecond
+    /// later arrives no later.
+    pub fn is_busy(&self) -> bool {
+        self.window.is_some_and(|window| self.out > window / 2)
+    }
+
+    /// The queue ran empty: what is measured now is not what the line could carry.
+    pub fn ran_empty(&mut self) {
+        self.backlogged = false;
+    }
+
+    /// Looks at the line while packets wait for it; gives the bytes that may be handed out.
+    pub fn look(&mut self, now: Time, seen: Seen) -> usize {
+        // Nothing waited for a while: what was acknowledged meanwhile says nothing.
+        if self.looked.is_some_and(|looked| now - looked > LOOK * 3) {
+            self.measuring = None;
+        }
+        self.looked = Some(now);
+        self.out = seen.in_flight + seen.unsent;
+        let slack = (self.target * 3 / 2).max(seen.least_round_trip / 4);
+        let standing = seen.round_trip.saturating_sub(seen.least_round_trip);
+        self.measure(now, seen, standing < slack / 2);
+        self.judge(now, standing, slack);
+        let Some(window) = &mut self.window else { return self.ahead };
+        let rate = self.rates.iter().copied().max().unwrap_or(seen.delivery_rate);
+        *window = carried(rate, seen.least_round_trip + slack).max(WINDOW_LEAST);
+        let room = window.saturating_sub(self.out);
+        room.min(self.unsent_limit().saturating_sub(seen.unsent))
+    }
+
+    fn measure(&mut self, now: Time, seen: Seen, nothing_stands: bool) {
+        let Some((began, before)) = self.measuring else {
+            self.measuring = Some((now, seen.acknowledged));
+            self.backlogged = true;
+            return;
+        };
+        if self.rates.is_empty() && seen.delivery_rate > 0 {
+            self.set_ahead(seen.delivery_rate);
+        }
+        let elapsed = now - began;
+        if elapsed < MEASURED {
+            return;
+        }
+        let bytes = u128::from(seen.acknowledged.saturating_sub(before)) * 1_000_000;
+        let mut rate = u64::try_from(bytes / elapsed.as_micros()).unwrap_or(u64::MAX);
+        let fastest = self.rates.iter().copied().max();
+        if self.backlogged && self.window.is_some() && nothing_stands {
+            // It was the window that kept it from carrying more.
+            rate += rate / 4;
+        }
+        if rate > 0 && (self.backlogged || fastest.is_some_and(|fastest| rate > fastest)) {
+            self.rates.truncate(MEASUREMENTS - 1);
+            self.rates.push_front(rate);
+            self.set_ahead(rate.max(fastest.unwrap_or(0)));
+        }
+        self.measuring = Some((now, seen.acknowledged));
+        self.backlogged = true;
+    }
+
+    fn set_ahead(&mut self, rate: u64) {
+        self.ahead = carried(rate, self.target / 2).clamp(AHEAD_LEAST, AHEAD_MOST);
+    }
+
+    /// `standing` is how long packets wait on their way.
+    fn judge(&mut self, now: Time, standing: Duration, slack: Duration) {
+        let fast = self.ahead == AHEAD_MOST;
+        if fast || now < self.open_until {
+            self.window = None;
+            self.standing = 0;
+            return;
+        }
+        if standing <= slack * 2 {
+            self.unexplained = None;
+        }
+        if standing <= slack {
+            self.standing = 0;
+        } else if self.window.is_none() {
+            self.standing += 1;
+            if self.standing >= STANDS {
+                self.window = Some(WINDOW_LEAST);
+            }
+        } else if standing > slack * 2 {
+            let since = *self.unexplained.get_or_insert(now);
+            if now - since > PATIENCE {
+                self.unexplained = None;
+                self.open_until = now + OPEN;
+            }
+        }
+    }
+}
+
+fn carried(rate: u64, time: Duration) -> usize {
+    let bytes = u128::from(rate) * time.as_micros() / 1_000_000;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
