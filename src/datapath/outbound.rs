@@ -186,18 +186,16 @@ impl Outbound {
 
     /// Whether something waits although the connection would take it, for a line that is busy.
     pub fn is_held_back(&self, stream: &Stream) -> bool {
-        self.line.is_bounded() && (!self.queue.is_empty() || stream.is_partial())
+        stream.is_corked() || self.line.is_bounded() && !self.queue.is_empty()
     }
 
     /// Step 8. While a slow line is busy anyway, segments are filled: each has headers of its own.
     fn write(&mut self, stream: &mut Stream, now: Time) -> io::Result<()> {
         if stream.unsent() > 0 {
             self.written = now;
-            if self.line.is_busy() {
-                return stream.flush_full_segments(&mut self.pool);
-            }
-        } else if self.line.is_bounded() && now - self.written < HELD_BACK {
-            return Ok(());
+            stream.cork(self.line.is_busy());
+        } else if now - self.written >= self.line.hold() {
+            stream.cork(false);
         }
         stream.flush(&mut self.pool)
     }

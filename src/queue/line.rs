@@ -129,10 +129,14 @@ impl Line {
         self.window.is_some()
     }
 
-    /// Whether there is a window and the line is busy with most of it: what leaves a millisecond
-    /// later arrives no later.
+    /// Whether a queue stands at the bottleneck: what leaves within [`Self::hold`] arrives no later.
     pub fn is_busy(&self) -> bool {
-        self.window.is_some_and(|window| self.out > window / 2)
+        self.window.is_some_and(|window| self.out > window / 8 * 7)
+    }
+
+    /// How long the last bytes of what was handed out may wait for others to share their segment.
+    pub fn hold(&self) -> Duration {
+        self.target / 2
     }
 
     /// The queue ran empty: what is measured now is not what the line could carry.
@@ -150,7 +154,7 @@ impl Line {
         self.out = seen.in_flight + seen.unsent;
         let slack = (self.target * 3 / 2).max(seen.least_round_trip / 4);
         let standing = seen.round_trip.saturating_sub(seen.least_round_trip);
-        self.measure(now, seen, standing < slack / 2);
+        self.measure(now, seen, standing >= slack / 2);
         self.judge(now, standing, slack);
         let Some(window) = &mut self.window else { return self.ahead };
         let rate = self.rates.iter().copied().max().unwrap_or(seen.delivery_rate);
@@ -159,7 +163,9 @@ impl Line {
         room.min(self.unsent_limit().saturating_sub(seen.unsent))
     }
 
-    fn measure(&mut self, now: Time, seen: Seen, nothing_stands: bool) {
+    /// When the queue ran empty, or `stands` says that there is none at the bottleneck, what was
+    /// carried is not what could have been.
+    fn measure(&mut self, now: Time, seen: Seen, stands: bool) {
         let Some((began, before)) = self.measuring else {
             self.measuring = Some((now, seen.acknowledged));
             self.backlogged = true;
@@ -175,11 +181,12 @@ impl Line {
         let bytes = u128::from(seen.acknowledged.saturating_sub(before)) * 1_000_000;
         let mut rate = u64::try_from(bytes / elapsed.as_micros()).unwrap_or(u64::MAX);
         let fastest = self.rates.iter().copied().max();
-        if self.backlogged && self.window.is_some() && nothing_stands {
+        if self.backlogged && self.window.is_some() && !stands {
             // It was the window that kept it from carrying more.
             rate += rate / 4;
         }
-        if rate > 0 && (self.backlogged || fastest.is_some_and(|fastest| rate > fastest)) {
+        if rate > 0 && (self.backlogged || stands || fastest.is_some_and(|fastest| rate > fastest))
+        {
             self.rates.truncate(MEASUREMENTS - 1);
             self.rates.push_front(rate);
             self.set_ahead(rate.max(fastest.unwrap_or(0)));
@@ -223,4 +230,162 @@ impl Line {
 fn carried(rate: u64, time: Duration) -> usize {
     let bytes = u128::from(rate) * time.as_micros() / 1_000_000;
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(1);
+    const LEAST: Duration = Duration::from_millis(20);
+
+    /// A bottleneck with a deep buffer, behind a congestion control that fills it as far as it is
+    /// let: bytes in, acknowledged one round trip after they have left the buffer.
+    struct Bottleneck {
+        /// Bytes a millisecond.
+        rate: usize,
+        /// What the congestion control would have in flight.
+        appetite: usize,
+        /// Delay that others cause.
+        others: Duration,
+        buffered: usize,
+        travelling: VecDeque<usize>,
+        in_flight: usize,
+        acknowledged: u64,
+        smoothed: Duration,
+        now: Time,
+    }
+
+    impl Bottleneck {
+        fn new(rate: usize, appetite: usize) -> Self {
+            Self {
+                rate,
+                appetite,
+                others: Duration::ZERO,
+                buffered: 0,
+                travelling: std::iter::repeat_n(0, 20).collect(),
+                in_flight: 0,
+                acknowledged: 0,
+                smoothed: LEAST,
+                now: Time::since_boot(Duration::from_secs(100)),
+            }
+        }
+
+        fn run(&mut self, line: &mut Line, milliseconds: usize) {
+            for _ in 0..milliseconds {
+                self.now += TICK;
+                let left = self.buffered.min(self.rate);
+                self.buffered -= left;
+                self.travelling.push_back(left);
+                let arrived = self.travelling.pop_front().unwrap();
+                self.in_flight -= arrived;
+                self.acknowledged += arrived as u64;
+                let waited = Duration::from_micros((self.buffered * 1000 / self.rate) as u64);
+                self.smoothed = (self.smoothed * 7 + LEAST + waited + self.others) / 8;
+                let room = self.appetite.saturating_sub(self.in_flight);
+                let allowed = match line.is_due(self.now) {
+                    true => line.look(self.now, self.seen()),
+                    false => usize::MAX,
+                };
+                let sent = if line.is_bounded() { room.min(allowed) } else { room };
+                self.in_flight += sent;
+                self.buffered += sent;
+            }
+        }
+
+        fn seen(&self) -> Seen {
+            Seen {
+                acknowledged: self.acknowledged,
+                delivery_rate: self.rate as u64 * 1000,
+                round_trip: self.smoothed,
+                least_round_trip: LEAST,
+                in_flight: self.in_flight,
+                unsent: 0,
+            }
+        }
+
+        fn waits(&self) -> Duration {
+            Duration::from_micros((self.buffered * 1000 / self.rate) as u64)
+        }
+
+        /// The share of the line that was used, in percent.
+        fn used(&mut self, line: &mut Line, milliseconds: usize) -> usize {
+            let before = self.acknowledged;
+            self.run(line, milliseconds);
+            let carried = usize::try_from(self.acknowledged - before).unwrap();
+            carried * 100 / (self.rate * milliseconds)
+        }
+    }
+
+    fn line() -> Line {
+        Line::new(Duration::from_millis(5))
+    }
+
+    #[test]
+    fn a_queue_that_stands_is_made_short_and_the_line_stays_full() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 200_000));
+        bottleneck.run(&mut line, 3000);
+        assert!(bottleneck.used(&mut line, 10_000) >= 99);
+        let waits = bottleneck.waits();
+        assert!(waits < Duration::from_millis(12), "{waits:?}");
+        assert!(waits > Duration::from_millis(2), "{waits:?}");
+    }
+
+    #[test]
+    fn a_piece_is_what_the_line_carries_within_half_the_target() {
+        for (rate, ahead) in [(500, AHEAD_LEAST), (10_000, 25_000), (1 << 30, AHEAD_MOST)] {
+            let mut line = line();
+            Bottleneck::new(rate, rate * 80).run(&mut line, 2000);
+            let within = ahead / 50;
+            assert!(line.ahead().abs_diff(ahead) <= within, "{} at {rate}", line.ahead());
+        }
+    }
+
+    #[test]
+    fn a_line_at_which_nothing_stands_is_left_alone() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 50_000));
+        bottleneck.run(&mut line, 60_000);
+        assert!(!line.is_bounded());
+    }
+
+    #[test]
+    fn a_line_that_becomes_faster_is_followed_and_a_slower_one_too() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 2_000_000));
+        bottleneck.run(&mut line, 3000);
+        assert!(line.is_bounded());
+        bottleneck.rate = 25_000;
+        bottleneck.run(&mut line, 3000);
+        assert!(bottleneck.used(&mut line, 2000) >= 95);
+        bottleneck.rate = 2_500;
+        bottleneck.run(&mut line, 10_000);
+        assert!(bottleneck.waits() < Duration::from_millis(15), "{:?}", bottleneck.waits());
+        assert!(bottleneck.used(&mut line, 2000) >= 95);
+    }
+
+    #[test]
+    fn a_wait_that_others_cause_does_not_slow_us_for_long() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 60_000));
+        bottleneck.others = Duration::from_millis(80);
+        assert!(bottleneck.used(&mut line, 90_000) >= 85);
+    }
+
+    #[test]
+    fn a_pause_is_not_taken_for_a_slow_line() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 200_000));
+        bottleneck.run(&mut line, 3000);
+        let ahead = line.ahead();
+        line.ran_empty();
+        bottleneck.now += Duration::from_secs(60);
+        bottleneck.run(&mut line, 100);
+        assert_eq!(line.ahead(), ahead);
+    }
+
+    #[test]
+    fn another_connection_starts_without_a_window() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 200_000));
+        bottleneck.run(&mut line, 3000);
+        line.forget();
+        assert!(!line.is_bounded());
+        assert_eq!(line.ahead(), AHEAD_MOST);
+    }
 }

@@ -14,12 +14,11 @@ pub mod tcp;
 pub mod tls;
 mod window;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 
 use socket2::SockRef;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::packet::buffer::{self, Buffer, Pool};
@@ -80,8 +79,8 @@ struct State {
     layer: Option<Box<Sealed>>,
     /// Bytes that the kernel may hold unsent.
     unsent_limit: u32,
-    /// Whether the last segment may wait in the kernel to become full.
-    partial: bool,
+    /// Whether the last segment waits in the kernel to become full.
+    corked: bool,
 }
 
 impl Stream {
@@ -128,7 +127,7 @@ impl Stream {
                 incoming,
                 layer,
                 unsent_limit: tcp::UNSENT_LIMIT,
-                partial: false,
+                corked: false,
             },
         }
     }
@@ -216,6 +215,19 @@ impl Stream {
         }
     }
 
+    /// Has the last segment wait in the kernel to become full, or lets it go (tcp(7), `TCP_CORK`).
+    pub fn cork(&mut self, corked: bool) {
+        if self.state.corked != corked {
+            // Refused, it costs the line a little more headers.
+            self.state.corked = SockRef::from(&self.tcp).set_tcp_cork(corked).is_ok() && corked;
+        }
+    }
+
+    /// Whether the last segment waits in the kernel to become full.
+    pub fn is_corked(&self) -> bool {
+        self.state.corked
+    }
+
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> usize {
         let sealed = self.state.layer.as_ref().map_or(0, |layer| layer.unsent());
@@ -228,38 +240,13 @@ impl Stream {
     /// # Errors
     /// The connection is broken.
     pub fn flush(&mut self, pool: &mut Pool) -> io::Result<()> {
-        if self.unsent() == 0 && self.state.partial {
-            // Sends what is incomplete (tcp(7), `TCP_NODELAY`).
-            SockRef::from(&self.tcp).set_tcp_nodelay(true)?;
-            self.state.partial = false;
-        }
-        self.write(false, pool)
-    }
-
-    /// The same, but the last segment waits in the kernel to become full. [`Self::flush`] has to
-    /// follow within milliseconds.
-    ///
-    /// # Errors
-    /// The connection is broken.
-    pub fn flush_full_segments(&mut self, pool: &mut Pool) -> io::Result<()> {
-        self.write(true, pool)
-    }
-
-    /// Whether the last segment may wait in the kernel to become full.
-    pub fn is_partial(&self) -> bool {
-        self.state.partial
-    }
-
-    fn write(&mut self, more: bool, pool: &mut Pool) -> io::Result<()> {
         while self.unsent() > 0 {
-            self.state.partial = more;
             let Self { tcp, state: State { outgoing, incoming, layer, unsent_limit, .. } } = self;
             let written = match layer {
-                None => outgoing.write(|slices| send(tcp, slices, more), pool),
+                None => outgoing.write(|slices| tcp.try_write_vectored(slices), pool),
                 Some(layer) => {
                     let ahead = usize::try_from(*unsent_limit).unwrap_or(usize::MAX);
-                    let write = |bytes: &[u8]| send(tcp, &[IoSlice::new(bytes)], more);
-                    layer.write(outgoing, incoming, ahead, write, pool)
+                    layer.write(outgoing, incoming, ahead, |bytes| tcp.try_write(bytes), pool)
                 }
             };
             match written {
@@ -351,12 +338,6 @@ impl Parked {
     pub fn resume(self) -> io::Result<Stream> {
         Ok(Stream { tcp: TcpStream::from_std(self.tcp)?, state: self.state })
     }
-}
-
-fn send(tcp: &TcpStream, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
-    let flags = if more { libc::MSG_MORE } else { 0 };
-    let send = || SockRef::from(tcp).send_vectored_with_flags(slices, flags);
-    tcp.try_io(Interest::WRITABLE, send)
 }
 
 fn control_frame(kind: Kind, body: &[u8]) -> Buffer {
