@@ -293,7 +293,7 @@ impl Worker {
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
         let now = Time::now();
         let old = self.connection.take();
-        self.outbound.connected();
+        self.outbound.connected(&peer);
         match parked.resume() {
             Ok(mut stream) => {
                 // Our HELLO may still wait. It has to be under way before the old connection is
