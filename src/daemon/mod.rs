@@ -6,6 +6,7 @@
 //! configured. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
 //! what each room needs.
 
+mod alarm;
 pub mod arrivals;
 pub mod interface;
 pub mod introduction;
