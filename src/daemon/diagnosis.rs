@@ -177,7 +177,11 @@ pub fn of_silence(peer: SocketAddr, seconds: u64) -> Problem {
     problem(
         Kind::Silent,
         format!("nothing has been heard from {peer} for {seconds} s"),
-        no_answer_remedy(peer),
+        format!(
+            "The path is cut, or the peer hangs: look with `ping {}`, and at firewalls that forget \
+             connections. The connection is replaced as soon as the path is back.",
+            peer.ip()
+        ),
     )
 }
 
