@@ -38,14 +38,6 @@ impl Types {
         Self(types.collect())
     }
 
-    /// The values of an enumeration.
-    pub fn values(&self, name: &str) -> &[String] {
-        match &self.0[name] {
-            Type::Enum(values) => values,
-            Type::Struct(_) => panic!("{name} is no enumeration"),
-        }
-    }
-
     /// What in a value is not as the type with this name has it.
     pub fn faults(&self, name: &str, value: &Value) -> Vec<String> {
         let mut faults = Vec::new();
