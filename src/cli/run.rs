@@ -1,5 +1,7 @@
 //! `tunnel64d run NAME`: the daemon, in the foreground.
 
+use std::path::Path;
+
 use super::{Exit, Options, complain};
 use crate::config::{self, Errors, Level, LogFormat, Settings};
 use crate::service::{logging, messages};
@@ -8,7 +10,7 @@ use crate::{daemon, report};
 /// Runs the instance `name` until it is told to stop.
 pub fn run(options: &Options, name: &str) -> Exit {
     match config::load(&options.sources(name)) {
-        Ok(loaded) => carry(&loaded.settings),
+        Ok(loaded) => carry(&loaded.settings, &options.runtime_dir),
         Err(errors) => {
             reject(name, &errors);
             Exit::Configuration
@@ -29,13 +31,13 @@ fn reject(name: &str, errors: &Errors) {
     }
 }
 
-fn carry(settings: &Settings) -> Exit {
+fn carry(settings: &Settings, runtime_dir: &Path) -> Exit {
     let log = settings.log;
     if let Err(error) = logging::init(&settings.name, level(log.level), format(log.format)) {
         complain(&format!("{}: {error}", settings.name));
         return Exit::Failed;
     }
-    match daemon::run(settings) {
+    match daemon::run(settings, runtime_dir) {
         Ok(()) => Exit::Fine,
         Err(error) => {
             if error.is_configuration() {

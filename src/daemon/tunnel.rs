@@ -1,10 +1,12 @@
 //! The main loop of a tunnel: everything that happens, and what is done about it.
 //!
 //! [`Tunnel::carry`] is the loop. What becomes of connections is in [`connections`], what the
-//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`].
+//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`], what is told of
+//! them on the control socket in [`snapshot`].
 
 mod connections;
 mod sessions;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Ready, Settings};
+use crate::control::server::Request;
 use crate::link::negotiate::Ours;
 use crate::link::peers::Peers;
 use crate::link::session::{Session, StreamId};
@@ -34,12 +37,15 @@ use crate::wire::bye::Reason;
 use crate::{note, report};
 
 use super::arrivals::{Arrivals, Happened};
+use super::diagnosis::History;
 use super::interface::Interface;
 use super::listening::Listening;
 use super::status::{Connected, State};
 use super::watchdog::{Verdict, Watchdog};
 use super::worker::{self, Command, Event, Handle};
 use super::{Error, parameters};
+
+use snapshot::Connection;
 
 /// How long the workers may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -76,10 +82,13 @@ pub struct Tunnel {
     listening: Option<Listening>,
     arrivals: Arrivals,
     next_stream: StreamId,
-    /// Where the connections of streams lead.
-    addresses: HashMap<StreamId, SocketAddr>,
+    /// The connections of streams.
+    connections: HashMap<StreamId, Connection>,
     /// The far end of the session, while there is one.
     peer: Option<SocketAddr>,
+    /// When the last session began, and how many have.
+    up_since: Time,
+    sessions: u64,
     carrier: bool,
     watchdog: Option<Watchdog>,
     notifier: Notifier,
@@ -89,6 +98,8 @@ pub struct Tunnel {
     /// Why the last session ended, until an attempt to begin another has failed.
     lost_because: Option<String>,
     dialling: Trouble,
+    history: History,
+    started: Time,
     repeats: Repeats<(Complaint, IpAddr)>,
     flap: Flap,
 }
@@ -131,8 +142,10 @@ impl Tunnel {
             listening,
             arrivals,
             next_stream: 0,
-            addresses: HashMap::new(),
+            connections: HashMap::new(),
             peer: None,
+            up_since: now,
+            sessions: 0,
             carrier: true,
             watchdog,
             notifier,
@@ -140,6 +153,8 @@ impl Tunnel {
             status: String::new(),
             lost_because: None,
             dialling: Trouble::default(),
+            history: History::default(),
+            started: now,
             repeats: Repeats::new(MINUTE, COMPLAINTS),
             flap: Flap::new(MINUTE, UPS_AND_DOWNS),
         };
@@ -170,6 +185,7 @@ impl Tunnel {
                 Happened::Connected(result) => self.connected(result),
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,
+                Happened::Asked(request) => self.asked(request),
                 Happened::Worker(event) => self.worker(event),
                 Happened::Interface(_) => self.interface.disturbed(Time::now()),
                 Happened::Due => {}
@@ -188,6 +204,22 @@ impl Tunnel {
         let until = Instant::now() + FAREWELL;
         while !self.workers.iter().all(Handle::has_ended) && Instant::now() < until {
             sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The way in for requests.
+    pub fn ask(&self) -> Sender<Request> {
+        self.arrivals.ask.clone()
+    }
+
+    fn asked(&self, request: Request) {
+        match request {
+            Request::Status(reply) => self.tell_snapshot(reply),
+            Request::Reload(reply) => {
+                let why = "reloading is not built yet: restart to apply a new configuration";
+                // Whoever asked may have given up.
+                let _ = reply.send(Err(vec![why.to_owned()]));
+            }
         }
     }
 
