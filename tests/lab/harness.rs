@@ -161,6 +161,20 @@ impl Lab {
 
     /// Starts a gateway's daemon with a configuration of the test's own and a drop-in.
     pub fn start_from(&self, host: &'static str, config: &str, drop_in: &str) -> Daemon {
+        let dir = self.configure(host, config, drop_in);
+        Daemon { process: self.launch(&dir, host), host, dir }
+    }
+
+    /// Starts a gateway's daemon with the sample configuration, and with a service manager that
+    /// listens on this socket.
+    pub fn start_notifying(&self, host: &'static str, socket: &Path) -> Daemon {
+        let dir = self.configure(host, &sample(host), "");
+        let mut command = self.command(host);
+        command.env("NOTIFY_SOCKET", socket);
+        Daemon { process: self.launch_with(command, &dir), host, dir }
+    }
+
+    fn configure(&self, host: &str, config: &str, drop_in: &str) -> PathBuf {
         let dir = self.file(host);
         fs::create_dir_all(dir.join("tun0.d")).expect("a configuration directory");
         fs::create_dir_all(dir.join("run")).expect("a runtime directory");
@@ -176,11 +190,14 @@ impl Lab {
             .open(dir.join("tun0.key"));
         private.and_then(|mut file| file.write_all(&key)).expect("a key file");
         fs::write(dir.join("tun0.d/test.toml"), drop_in).expect("a drop-in");
-        Daemon { process: self.launch(&dir, host), host, dir }
+        dir
     }
 
     fn launch(&self, dir: &Path, host: &str) -> Process {
-        let mut command = self.command(host);
+        self.launch_with(self.command(host), dir)
+    }
+
+    fn launch_with(&self, mut command: Command, dir: &Path) -> Process {
         command.arg(binary()).args(["run", "tun0", "--config-dir"]).arg(dir);
         command.arg("--runtime-dir").arg(dir.join("run"));
         Process::spawn(command, dir.join("log"))
@@ -266,6 +283,25 @@ impl Daemon {
         verdicts()[before..].join("\n")
     }
 
+    /// Runs a command of the daemon's program on it: its status, and what it says on stdout and on
+    /// stderr.
+    pub fn command(&self, lab: &Lab, command: &str) -> (Option<i32>, String, String) {
+        let mut process = lab.command(self.host);
+        process
+            .arg(binary())
+            .args(command.split(' '))
+            .args(["tun0", "--config-dir"])
+            .arg(&self.dir);
+        let output = process
+            .arg("--runtime-dir")
+            .arg(self.dir.join("run"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("`ip netns exec` starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
     /// Replaces the drop-in, for the next start or reload.
     pub fn reconfigure(&self, drop_in: &str) {
         fs::write(self.dir.join("tun0.d/test.toml"), drop_in).expect("a drop-in");
@@ -279,6 +315,11 @@ impl Daemon {
     /// How it ended, if it has.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process.child.try_wait().expect("a child of ours")
+    }
+
+    /// Returns when it has logged `text`, panics when it has not after ten seconds.
+    pub fn await_log(&self, text: &str) {
+        self.process.await_output(text);
     }
 
     /// All it has logged so far, over all its starts.
