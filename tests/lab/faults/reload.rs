@@ -7,8 +7,9 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -325,6 +326,33 @@ fn a_silence_is_measured_by_the_new_times() {
     let start = Instant::now();
     vm1.await_log("nothing was heard from the peer for 3 s");
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_waits_has_the_room_that_it_is_given() {
+    let (lab, vm1, vm3) = Lab::raise_tunnelled();
+    let overflowed = || -> u64 {
+        let (_, told, _) = vm1.command(&lab, "status --json");
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        told["drops"]["queue_full"].as_u64().expect("a count")
+    };
+    lab.run(VM3, &format!("kill -STOP {}", vm3.pid()));
+    // More than the kernels take for a process that reads nothing.
+    let send = || {
+        lab.inside(VM1_6, || {
+            let udp = UdpSocket::bind("[::]:0").expect("a socket");
+            for _ in 0..4000 {
+                udp.send_to(&[7; 1000], (FAR, 9)).expect("sent");
+                thread::sleep(Duration::from_micros(50));
+            }
+        });
+    };
+    send();
+    assert_eq!(overflowed(), 0);
+    vm1.reconfigure("queue.limit = \"64KiB\"");
+    assert!(vm1.reload().contains("changed=queue.limit"), "{}", vm1.log());
+    send();
+    assert!(overflowed() > 1000, "{}", overflowed());
 }
 
 #[test]
