@@ -368,6 +368,14 @@ fn the_log_says_more_as_soon_as_it_is_asked_to() {
 }
 
 #[test]
+fn a_reload_that_is_asked_for_during_the_start_follows_it() {
+    let lab = Lab::raise_after_failure();
+    let vm1 = lab.start(VM1, "");
+    vm1.await_log("interface created");
+    assert!(vm1.reload().contains("changed=nothing"), "{}", vm1.log());
+}
+
+#[test]
 fn an_endpoint_that_was_wrong_is_left_at_once_for_the_right_one() {
     let lab = Lab::raise_after_failure();
     // Nobody answers there, and the pause after it is long.
@@ -376,6 +384,7 @@ fn an_endpoint_that_was_wrong_is_left_at_once_for_the_right_one() {
     let vm1 = lab.start(VM1, wrong);
     let vm3 = sample_without(VM3, "connect");
     let _vm3 = lab.start_from(VM3, &vm3, "");
+    vm1.await_log("ready");
     lab.attempt(VM1, "ping -c 2 -W 1 fc00:1234:ffff::10").expect_err("no way");
     vm1.reconfigure("");
     assert!(vm1.reload().contains("link.connect"), "{}", vm1.log());
