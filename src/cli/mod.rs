@@ -4,6 +4,7 @@ mod check;
 mod exit;
 mod import;
 mod keys;
+mod reload;
 mod run;
 mod status;
 
@@ -95,6 +96,11 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", requires = "name")]
         wait_connected: Option<u64>,
     },
+    /// Put a changed configuration into force, or say why the old one stays
+    Reload {
+        /// Name of the instance
+        name: String,
+    },
     /// Make a private key and print it
     Genkey,
     /// Read a private key on stdin and print its public key
@@ -128,6 +134,7 @@ pub fn main() -> ExitCode {
             };
             status::status(&cli.options, &arguments)
         }
+        Command::Reload { name } => reload::reload(&cli.options, name),
         Command::Genkey => keys::genkey(),
         Command::Pubkey => keys::pubkey(),
         Command::Import { file } => import::import(file),

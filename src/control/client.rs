@@ -95,13 +95,13 @@ impl Client {
     /// [`Failure`]
     pub fn reload(&mut self) -> Result<Verdict, Failure> {
         let reply = self.call("Reload", RELOAD_LIMIT)?;
-        let lines = |name: &str| {
-            let lines = reply.parameters.get(name).cloned().unwrap_or_default();
-            serde_json::from_value(lines).map_err(|_| Failure::Malformed(self.path.clone()))
-        };
+        let malformed = |_| Failure::Malformed(self.path.clone());
         match reply.error.as_deref() {
-            None => Ok(Ok(lines("applied")?)),
-            Some("org.tunnel64d.ReloadRejected") => Ok(Err(lines("errors")?)),
+            None => serde_json::from_value(reply.parameters).map(Ok).map_err(malformed),
+            Some("org.tunnel64d.ReloadRejected") => {
+                let errors = reply.parameters.get("errors").cloned().unwrap_or_default();
+                serde_json::from_value(errors).map(Err).map_err(malformed)
+            }
             Some(error) => Err(Failure::Refused(self.path.clone(), error.to_owned())),
         }
     }

@@ -52,6 +52,16 @@ pub struct Reply {
     pub parameters: Value,
 }
 
+/// What a reload has applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The keys whose values are new.
+    pub applied: Vec<String>,
+    /// What is not in place yet, and why; it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
+}
+
 /// What a call asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics::snapshot::Snapshot;
 
-use super::protocol::{self, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
+use super::protocol::{self, Applied, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
 use super::socket::{Bound, File};
 
 /// Clients at a time.
@@ -57,7 +57,7 @@ pub enum Request {
 }
 
 /// What became of a reload: what was applied, or why nothing was, a line each.
-pub type Verdict = Result<Vec<String>, Vec<String>>;
+pub type Verdict = Result<Applied, Vec<String>>;
 
 /// The way to the main loop, and its end there.
 pub fn requests() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
@@ -212,7 +212,7 @@ impl Service {
         match method {
             Method::Status => self.status().await,
             Method::Reload => match self.ask(Request::Reload, RELOAD_LIMIT).await {
-                Some(Ok(applied)) => Reply::new(json!({ "applied": applied })),
+                Some(Ok(applied)) => Reply::new(json!(applied)),
                 Some(Err(errors)) => {
                     Reply::error("org.tunnel64d.ReloadRejected", json!({ "errors": errors }))
                 }

@@ -3,8 +3,9 @@
 //! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
 //! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
 //! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
-//! configured. [`control`] opens the control socket; what it tells is gathered by [`tunnel`], and
-//! put into words by [`diagnosis`]. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
+//! configured. [`reload`] reads the configuration again. [`control`] opens the control socket; what
+//! it tells is gathered by [`tunnel`], and put into words by [`diagnosis`]. [`status`] and
+//! [`watchdog`] are for systemd. [`parameters`] cuts the settings into
 //! what each room needs.
 
 mod alarm;
@@ -15,6 +16,7 @@ pub mod interface;
 pub mod introduction;
 pub mod listening;
 pub mod parameters;
+pub mod reload;
 pub mod status;
 pub mod tunnel;
 pub mod watchdog;
@@ -35,6 +37,7 @@ use crate::transport::tls;
 use crate::tun::device::OpenError;
 
 use control::Control;
+use reload::Basis;
 use tunnel::Tunnel;
 
 /// How long name resolution that hangs may hold up the end.
@@ -100,11 +103,12 @@ impl Error {
     }
 }
 
-/// Runs the tunnel until a signal asks it to stop; its control socket is in `runtime_dir`.
+/// Runs the tunnel until a signal asks it to stop; a reload starts from the same `basis`. Its
+/// control socket is in `runtime_dir`.
 ///
 /// # Errors
 /// What kept it from starting. Once it has started, nothing that may pass ends it.
-pub fn run(settings: &Settings, runtime_dir: &Path) -> Result<(), Error> {
+pub fn run(settings: &Settings, basis: Basis, runtime_dir: &Path) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -113,7 +117,7 @@ pub fn run(settings: &Settings, runtime_dir: &Path) -> Result<(), Error> {
         report!(messages::STARTED, version = env!("CARGO_PKG_VERSION"));
         let notifier = Notifier::default();
         let control = Control::open(runtime_dir, &settings.name)?;
-        let mut tunnel = Tunnel::set_up(settings, notifier).await?;
+        let mut tunnel = Tunnel::set_up(settings, basis, notifier).await?;
         let _control = control.serve(tunnel.ask());
         tunnel.carry().await;
         tunnel.tear_down().await;

@@ -1,10 +1,12 @@
 //! The main loop of a tunnel: everything that happens, and what is done about it.
 //!
 //! [`Tunnel::carry`] is the loop. What becomes of connections is in [`connections`], what the
-//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`], what is told of
-//! them on the control socket in [`snapshot`].
+//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`], what
+//! is told of them on the control socket in [`snapshot`], what a new configuration means in
+//! [`reload`].
 
 mod connections;
+mod reload;
 mod sessions;
 mod snapshot;
 
@@ -40,6 +42,7 @@ use super::arrivals::{Arrivals, Happened};
 use super::diagnosis::History;
 use super::interface::Interface;
 use super::listening::Listening;
+use super::reload::Basis;
 use super::status::{Connected, State};
 use super::watchdog::{Verdict, Watchdog};
 use super::worker::{self, Command, Event, Handle};
@@ -69,6 +72,7 @@ enum Complaint {
 /// One tunnel.
 pub struct Tunnel {
     settings: Settings,
+    basis: Basis,
     tcp: tcp::Options,
     protection: Protection,
     ours: Ours,
@@ -86,6 +90,8 @@ pub struct Tunnel {
     connections: HashMap<StreamId, Connection>,
     /// The far end of the session, while there is one.
     peer: Option<SocketAddr>,
+    /// The largest MTU that the peer of the present session has been told, if it is no longer ours.
+    told_mtu: u16,
     /// When the last session began, and how many have.
     up_since: Time,
     sessions: u64,
@@ -109,8 +115,14 @@ impl Tunnel {
     ///
     /// # Errors
     /// What a tunnel can't be without: the interface, netlink, threads.
-    pub async fn set_up(settings: &Settings, notifier: Notifier) -> Result<Self, Error> {
+    pub async fn set_up(
+        settings: &Settings,
+        basis: Basis,
+        notifier: Notifier,
+    ) -> Result<Self, Error> {
         let now = Time::now();
+        // A signal that comes meanwhile waits, instead of ending the process.
+        let arrivals = Arrivals::new()?;
         let streams = parameters::streams(settings);
         let protection = parameters::protection(settings)?;
         let (interface, queues, accepts) = Interface::create(
@@ -120,7 +132,6 @@ impl Tunnel {
         )
         .await?;
         let counters = Arc::new(Counters::default());
-        let arrivals = Arrivals::new()?;
         let workers = start_workers(settings, queues, accepts, &counters, &arrivals.reports)?;
         let ours = parameters::ours(settings, streams, accepts)?;
         let tcp = parameters::tcp(settings);
@@ -130,6 +141,7 @@ impl Tunnel {
             notifier.watchdog_limit().map(|limit| Watchdog::new(limit, workers.len(), now));
         let mut tunnel = Self {
             settings: settings.clone(),
+            basis,
             needed: HashMap::new(),
             session: Session::new(parameters::session(settings, &protection, ours.clone())?, now),
             tcp,
@@ -144,6 +156,7 @@ impl Tunnel {
             next_stream: 0,
             connections: HashMap::new(),
             peer: None,
+            told_mtu: 0,
             up_since: now,
             sessions: 0,
             carrier: true,
@@ -179,13 +192,11 @@ impl Tunnel {
             let Self { arrivals, listening, interface, .. } = &mut *self;
             match arrivals.next(listening.as_mut(), interface, due).await {
                 Happened::Stop => return,
-                Happened::Hangup => {
-                    note!(WARN, "reloading is not built yet: restart to apply a new configuration");
-                }
+                Happened::Hangup => drop(self.reload().await),
                 Happened::Connected(result) => self.connected(result),
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,
-                Happened::Asked(request) => self.asked(request),
+                Happened::Asked(request) => self.asked(request).await,
                 Happened::Worker(event) => self.worker(event),
                 Happened::Interface(_) => self.interface.disturbed(Time::now()),
                 Happened::Due => {}
@@ -212,13 +223,13 @@ impl Tunnel {
         self.arrivals.ask.clone()
     }
 
-    fn asked(&self, request: Request) {
+    async fn asked(&mut self, request: Request) {
         match request {
             Request::Status(reply) => self.tell_snapshot(reply),
             Request::Reload(reply) => {
-                let why = "reloading is not built yet: restart to apply a new configuration";
+                let verdict = self.reload().await;
                 // Whoever asked may have given up.
-                let _ = reply.send(Err(vec![why.to_owned()]));
+                let _ = reply.send(verdict.map(Into::into).map_err(|refused| refused.lines()));
             }
         }
     }

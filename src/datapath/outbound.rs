@@ -80,6 +80,13 @@ impl Outbound {
         }
     }
 
+    /// From now on these hold, also for what waits already.
+    pub fn reconfigure(&mut self, parameters: QueueParameters) {
+        let QueueParameters { codel, limit, mark } = parameters;
+        self.queue.reconfigure(codel, limit, mark);
+        self.line.set_target(codel.target);
+    }
+
     /// The next packets leave through another connection, to this peer.
     pub fn connected(&mut self, peer: &PeerLimits) {
         self.line.forget();

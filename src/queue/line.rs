@@ -113,6 +113,11 @@ impl Line {
         self.window.is_some() || self.looked.is_none_or(|looked| now - looked >= LOOK)
     }
 
+    /// What is known of the line holds on, with another target.
+    pub fn set_target(&mut self, target: Duration) {
+        self.target = target;
+    }
+
     /// Bytes that the line carries within half the target: nothing longer should be handed out as
     /// one piece.
     pub fn ahead(&self) -> usize {

@@ -17,6 +17,7 @@ mod window;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -233,6 +234,12 @@ impl Stream {
             // Without it the line is a little slower to react.
             let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes);
         }
+    }
+
+    /// Has the kernel give the connection up when sent bytes stay unacknowledged for this long.
+    pub fn limit_unacknowledged(&mut self, limit: Duration) {
+        // Refused on a connection that is gone only.
+        let _ = SockRef::from(&self.tcp).set_tcp_user_timeout(Some(limit));
     }
 
     /// Has the last segment wait in the kernel to become full, or lets it go (tcp(7), `TCP_CORK`).

@@ -89,11 +89,15 @@ impl Tunnel {
             Ok(introduced) => introduced,
             Err(failure) => return self.not_greeted(peer, &failure),
         };
+        let connection = Connection::new(&stream, self.key(identity), true, Time::now());
+        if self.objection(&connection, true).is_some() {
+            return self.turn_away(stream, Reason::Unwelcome);
+        }
         let id = self.name_stream();
         match self.session.accepted(Time::now(), id, &hello, identity) {
             Ok((reply, actions)) => {
                 stream.push_control(Kind::Hello, &reply.to_body());
-                self.attach(id, stream, &hello, identity);
+                self.attach(id, stream, &hello, connection);
                 self.carry_out(actions, peer).await;
             }
             Err(reason) => {
@@ -115,12 +119,17 @@ impl Tunnel {
                 return self.not_dialled(dial, &failure);
             }
         };
-        let id = self.name_stream();
         let peer = stream.peer();
+        let connection = Connection::new(&stream, self.key(identity), false, now);
+        if self.objection(&connection, true).is_some() {
+            self.session.dial_failed(now, dial.attempt);
+            return self.turn_away(stream, Reason::Unwelcome);
+        }
+        let id = self.name_stream();
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
                 self.dialling.is_over();
-                self.attach(id, stream, &hello, identity);
+                self.attach(id, stream, &hello, connection);
                 self.carry_out(actions, peer).await;
             }
             Err(reason) => {
@@ -133,13 +142,17 @@ impl Tunnel {
         }
     }
 
+    /// The key that a peer has proved to hold, if there are keys.
+    fn key(&self, identity: Identity) -> Option<PublicKey> {
+        self.protection.is_tls().then_some(PublicKey(identity.0))
+    }
+
     /// Hands a connection to the worker of its stream.
-    fn attach(&mut self, id: StreamId, stream: Stream, hello: &Hello, identity: Identity) {
+    fn attach(&mut self, id: StreamId, stream: Stream, hello: &Hello, connection: Connection) {
         let Some(worker) = self.workers.get(usize::from(hello.stream)) else { return };
-        let peer = stream.peer();
+        let peer = connection.peer;
         report!(messages::STREAM_UP, stream = hello.stream, peer = peer);
-        let key = self.protection.is_tls().then_some(PublicKey(identity.0));
-        self.connections.insert(id, Connection::new(&stream, key, Time::now()));
+        self.connections.insert(id, connection);
         self.peers.met(peer.ip());
         let limits = PeerLimits {
             accepts: Accepts::from_bits_truncate(hello.features),

@@ -116,6 +116,9 @@ impl Tunnel {
             );
         }
         self.interface.set_mtu(mtu).await;
+        if std::mem::take(&mut self.told_mtu) > self.ours.mtu {
+            self.reconfigure_workers();
+        }
         // Streams that the peer does not have can't carry anything.
         for (index, worker) in self.workers.iter().enumerate().skip(1) {
             let up = u8::try_from(index).is_ok_and(|index| self.session.stream(index).is_some());

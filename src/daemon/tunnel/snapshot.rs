@@ -35,18 +35,26 @@ pub(super) struct Connection {
     pub peer: SocketAddr,
     local: Option<SocketAddr>,
     since: Time,
-    key: Option<PublicKey>,
+    pub key: Option<PublicKey>,
+    /// Whether the peer dialled.
+    pub accepted: bool,
     ciphers: Option<tls::Ciphers>,
 }
 
 impl Connection {
     /// Of a connection whose peer has proved to hold `key`.
-    pub fn new(stream: &transport::Stream, key: Option<PublicKey>, since: Time) -> Self {
+    pub fn new(
+        stream: &transport::Stream,
+        key: Option<PublicKey>,
+        accepted: bool,
+        since: Time,
+    ) -> Self {
         Self {
             peer: stream.peer(),
             local: stream.local().ok(),
             since,
             key,
+            accepted,
             ciphers: stream.ciphers(),
         }
     }
