@@ -432,22 +432,40 @@ fn an_mtu_that_both_ends_raise_holds_from_the_next_session_on() {
 
 #[test]
 fn reloads_as_fast_as_they_come_lose_nothing() {
-    let (lab, vm1, vm3) = Lab::raise_tunnelled();
+    reload_often("");
+}
+
+#[test]
+fn reloads_of_several_streams_lose_nothing() {
+    reload_often("link.streams = 4\n");
+}
+
+#[test]
+fn reloads_in_plaintext_lose_nothing() {
+    reload_often("security.mode = \"plaintext\"\n");
+}
+
+fn reload_often(base: &str) {
+    let (lab, vm1, vm3) = Lab::raise_tunnelled_with(base, base);
     let traffic = Traffic::start(&lab);
     for round in 0..20 {
         for daemon in [&vm1, &vm3] {
-            let metric = 100 + round;
             daemon.reconfigure(&format!(
-                "interface.mtu = {}\nqueue.target = \"{}ms\"\nlink.dead_after = \"{}s\"\n\
-                 interface.routes.\"fc00:77::/64\".metric = {metric}",
+                "{base}interface.mtu = {}\nqueue.target = \"{}ms\"\nlink.dead_after = \"{}s\"\n\
+                 interface.routes.\"fc00:77::/64\".metric = {}\nlink.dscp = {round}",
                 1400 + round,
                 5 + round,
-                30 + round,
+                31 + round,
+                100 + round,
             ));
-            assert!(daemon.reload().contains("configuration reloaded"), "{}", daemon.log());
+            let verdict = daemon.reload();
+            assert!(verdict.contains("configuration reloaded"), "{verdict}");
         }
     }
     traffic.lost_nothing();
+    for daemon in [&vm1, &vm3] {
+        assert!(!daemon.log().contains("session down"), "{}", daemon.log());
+    }
 }
 
 /// The interface, its addresses and routes, and the ports, as VM1 shows them, and what the daemon
