@@ -177,11 +177,12 @@ fn carries_exactly(mtu: u32) {
 fn datagrams_cross(lab: &Lab, from: &str, to: &str) {
     const BURST: u16 = 40;
     const BURSTS: u16 = 50;
-    let address = |address: &str| SocketAddr::new(address.parse().unwrap(), 0);
-    let receiver = lab.inside(VM3, || UdpSocket::bind(address(to))).unwrap();
-    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let sender = lab.inside(VM1, || UdpSocket::bind(address(from))).unwrap();
-    sender.connect(receiver.local_addr().unwrap()).unwrap();
+    let address = |address: &str| SocketAddr::new(address.parse().expect("an address"), 0);
+    let receiver = lab.inside(VM3, || UdpSocket::bind(address(to))).expect("a socket");
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+    let sender = lab.inside(VM1, || UdpSocket::bind(address(from))).expect("a socket");
+    let there = receiver.local_addr().expect("its address");
+    sender.connect(there).expect("the way to it");
     let before = packets_sent(lab);
     for burst in 0..BURSTS {
         // Equal lengths, now and then a shorter or an empty one.
@@ -195,7 +196,7 @@ fn datagrams_cross(lab: &Lab, from: &str, to: &str) {
             })
             .collect();
         for datagram in &datagrams {
-            sender.send(datagram).unwrap();
+            sender.send(datagram).expect("room for it");
         }
         let mut room = [0; 2000];
         for datagram in &datagrams {
