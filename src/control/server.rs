@@ -336,7 +336,7 @@ mod tests {
         assert!(info.contains(r#""interfaces":["org.varlink.service","org.tunnel64d"]"#), "{info}");
         let call = br#"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.tunnel64d"}}"#;
         let description = daemon.exchange(&[call.as_slice(), &[0]].concat());
-        assert!(description.contains("method Status() -> (status: Status)"), "{description}");
+        assert!(description.contains("method Status() -> (status: Tunnel)"), "{description}");
     }
 
     #[test]
