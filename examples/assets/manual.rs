@@ -18,6 +18,12 @@ const STATUSES: [(&str, &str); 6] = [
     ("78", "The configuration is wrong; trying again will not help."),
 ];
 
+/// What the daemon does about signals.
+const SIGNALS: [(&str, &str); 2] = [
+    ("SIGTERM, SIGINT", "Says goodbye to the peer, removes the interface and ends."),
+    ("SIGHUP", "Reloads the configuration, as the command does; the verdict is in the log."),
+];
+
 /// Where things are.
 const FILES: [(&str, &str); 5] = [
     ("/etc/tunnel64d/NAME.toml", "Configuration of the tunnel NAME, see tunnel64d.toml(5)."),
@@ -59,6 +65,7 @@ pub fn commands(command: Command) -> io::Result<Vec<u8>> {
     man.render_options_section(&mut page)?;
     let mut rest = Roff::new();
     list(&mut rest, "EXIT STATUS", &STATUSES);
+    list(&mut rest, "SIGNALS", &SIGNALS);
     list(&mut rest, "FILES", &FILES);
     see_also(&mut rest, &[("tunnel64d.toml", "5"), ("systemctl", "1"), ("journalctl", "1")]);
     rest.to_writer(&mut page)?;
