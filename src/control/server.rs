@@ -36,10 +36,10 @@ const PACE: Duration = Duration::from_millis(1);
 const FRESH: Duration = Duration::from_millis(50);
 
 /// How long the main loop may take for a status.
-const STATUS_LIMIT: Duration = Duration::from_secs(5);
+pub const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long it may take for a reload.
-const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+pub const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The pause after a client could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -327,6 +327,16 @@ mod tests {
             assert_eq!(client.status().unwrap()["name"], "tun0");
         }
         assert_eq!(client.reload().unwrap(), Err(vec!["no".to_owned()]));
+    }
+
+    #[test]
+    fn a_main_loop_that_hangs_is_told_of() {
+        let (sender, _hangs) = requests();
+        let directory = tempfile::tempdir().unwrap();
+        let bound = Bound::new(directory.path(), "tun0").unwrap();
+        let _server = Server::start(bound, sender).unwrap();
+        let failure = Client::connect(directory.path(), "tun0").unwrap().status().unwrap_err();
+        assert!(failure.to_string().contains("no answer within 5 s"), "{failure}");
     }
 
     #[test]
