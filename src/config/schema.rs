@@ -145,8 +145,8 @@ pub const KEYS: &[Key] = &[
         "\"auto\", \"journal\", \"text\" or \"json\"",
         "Form of the log; auto is journal under systemd, text elsewhere."),
     key("metrics.listen", Kind::Text, None,
-        "an IP address with a port, such as \"127.0.0.1:9641\", or \"unix:\" and an absolute path",
-        "Where metrics are served; nowhere when unset."),
+        "a loopback address with a port, such as \"127.0.0.1:9641\", or \"unix:\" and an absolute path",
+        "Where metrics are served to Prometheus; nowhere when unset."),
 ];
 
 /// The names that may follow `prefix`, in the table's order; empty when `prefix` is a key or unknown.

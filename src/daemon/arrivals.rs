@@ -8,14 +8,17 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::link::session::Dial;
+use crate::metrics::snapshot::Snapshot;
 use crate::netlink;
 use crate::time::Time;
 
 use super::Error;
+use super::exporter::{Ask, Asked, questions};
 use super::interface::Interface;
 use super::introduction::{Failure, Introduced};
 use super::listening::Listening;
@@ -41,6 +44,8 @@ pub enum Happened {
     Worker(Event),
     /// Somebody else has changed the interface.
     Interface(netlink::Event),
+    /// Somebody wants to know how things are.
+    Asked(oneshot::Sender<Snapshot>),
     /// Something may be due.
     Due,
 }
@@ -53,6 +58,9 @@ pub struct Arrivals {
     pub dialled: JoinSet<(Dial, Result<Introduced, Failure>)>,
     /// What workers report through; one is kept, so that the end of a worker never closes it.
     pub reports: UnboundedSender<Event>,
+    /// Where one asks how things are; one is kept as well.
+    pub ask: Ask,
+    asked: Asked,
     workers: UnboundedReceiver<Event>,
     terminate: Signal,
     interrupt: Signal,
@@ -67,10 +75,13 @@ impl Arrivals {
     pub fn new() -> Result<Self, Error> {
         let listen = |kind| signal(kind).map_err(Error::system("waiting for signals"));
         let (reports, workers) = unbounded_channel();
+        let (ask, asked) = questions();
         Ok(Self {
             greeted: JoinSet::new(),
             dialled: JoinSet::new(),
             reports,
+            ask,
+            asked,
             workers,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -99,6 +110,7 @@ impl Arrivals {
             Some(event) = self.workers.recv() => Happened::Worker(event),
             Some(Ok((dial, result))) = self.dialled.join_next() => Happened::Dialled(dial, result),
             Some(Ok((peer, result))) = self.greeted.join_next() => Happened::Greeted(peer, result),
+            Some(reply) = self.asked.recv() => Happened::Asked(reply),
             event = interface.changed() => Happened::Interface(event),
             accepted = accept => Happened::Connected(accepted),
             () = sleep(wait) => Happened::Due,

@@ -3,10 +3,11 @@
 //! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
 //! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
 //! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
-//! configured. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
-//! what each room needs.
+//! configured. [`status`] and [`watchdog`] are for systemd, [`exporter`] is for Prometheus.
+//! [`parameters`] cuts the settings into what each room needs.
 
 pub mod arrivals;
+pub mod exporter;
 pub mod interface;
 pub mod introduction;
 pub mod listening;

@@ -21,6 +21,7 @@ use crate::link::negotiate::Ours;
 use crate::link::peers::Peers;
 use crate::link::session::{Session, StreamId};
 use crate::metrics::Counters;
+use crate::metrics::snapshot::{self, Snapshot};
 use crate::packet::offload::Accepts;
 use crate::service::flap::Flap;
 use crate::service::messages;
@@ -34,6 +35,7 @@ use crate::wire::bye::Reason;
 use crate::{note, report};
 
 use super::arrivals::{Arrivals, Happened};
+use super::exporter::Exporter;
 use super::interface::Interface;
 use super::listening::Listening;
 use super::status::{Connected, State};
@@ -83,6 +85,7 @@ pub struct Tunnel {
     carrier: bool,
     watchdog: Option<Watchdog>,
     notifier: Notifier,
+    exporter: Option<Exporter>,
     ready: bool,
     /// What systemd has been told last.
     status: String,
@@ -136,6 +139,7 @@ impl Tunnel {
             carrier: true,
             watchdog,
             notifier,
+            exporter: None,
             ready: false,
             status: String::new(),
             lost_because: None,
@@ -149,6 +153,10 @@ impl Tunnel {
         if let Some(listening) = &mut tunnel.listening {
             listening.poll(now);
         }
+        let metrics = settings.metrics.listen.clone();
+        tunnel.exporter = metrics.map(|listen| {
+            Exporter::start(listen, tunnel.counters.clone(), tunnel.arrivals.ask.clone())
+        });
         if settings.link.ready == Ready::Interface {
             tunnel.tell_ready();
         }
@@ -172,6 +180,10 @@ impl Tunnel {
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,
                 Happened::Worker(event) => self.worker(event),
                 Happened::Interface(_) => self.interface.disturbed(Time::now()),
+                Happened::Asked(reply) => {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(self.snapshot());
+                }
                 Happened::Due => {}
             }
             self.do_what_is_due().await;
@@ -188,6 +200,18 @@ impl Tunnel {
         let until = Instant::now() + FAREWELL;
         while !self.workers.iter().all(Handle::has_ended) && Instant::now() < until {
             sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            name: self.settings.name.clone(),
+            daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+            session: self.session.agreed().map(|agreed| snapshot::Session {
+                streams: agreed.streams,
+                ..snapshot::Session::default()
+            }),
+            ..Snapshot::default()
         }
     }
 

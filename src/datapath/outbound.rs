@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics::{Counters, Drop};
+use crate::metrics::{Batch, Counters, Drop};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::flow::FlowKey;
 use crate::packet::headers::{Ecn, Headers};
@@ -64,6 +64,8 @@ pub struct Outbound {
     flows: RandomState,
     pool: Pool,
     counters: Arc<Counters>,
+    /// How long the packets of this turn waited.
+    waits: Batch,
     line: Line,
 }
 
@@ -84,6 +86,7 @@ impl Outbound {
             flows: RandomState::new(),
             pool: Pool::default(),
             counters,
+            waits: Batch::default(),
             line: Line { ahead: AHEAD, looked: Time::default() },
         }
     }
@@ -169,6 +172,12 @@ impl Outbound {
     /// # Errors
     /// The connection is broken.
     pub fn send(&mut self, stream: &mut Stream, peer: &PeerLimits, now: Time) -> io::Result<bool> {
+        let sent = self.send_all(stream, peer, now);
+        self.counters.queue_delay.add(&mut self.waits);
+        sent
+    }
+
+    fn send_all(&mut self, stream: &mut Stream, peer: &PeerLimits, now: Time) -> io::Result<bool> {
         let mut any = false;
         if !self.queue.is_empty() && now - self.line.looked >= LOOK {
             self.look_at_line(stream, now);
@@ -180,6 +189,7 @@ impl Outbound {
                 let lose = |packet, why| lose(packet, why, pool, counters);
                 let Some(packet) = queue.dequeue(now, lose) else { break };
                 any = true;
+                self.waits.waited(now - packet.arrived);
                 self.hand_over(packet, stream, peer);
             }
             // 8 write

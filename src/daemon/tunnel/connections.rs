@@ -13,6 +13,7 @@ use crate::daemon::worker::{Command, Event};
 use crate::datapath::outbound::PeerLimits;
 use crate::link::peers::TurnedAway;
 use crate::link::session::{Action, Dial, StreamId};
+use crate::metrics::{Direction, Handshake, Refusal};
 use crate::packet::buffer::Pool;
 use crate::packet::offload::Accepts;
 use crate::service::messages;
@@ -63,10 +64,11 @@ impl Tunnel {
             }
         };
         if let Err(turned_away) = self.peers.enter(peer.ip(), Time::now()) {
-            let complaint = match turned_away {
-                TurnedAway::Address => Complaint::NotAllowed,
-                TurnedAway::Crowded => Complaint::Crowded,
+            let (complaint, refusal) = match turned_away {
+                TurnedAway::Address => (Complaint::NotAllowed, Refusal::Address),
+                TurnedAway::Crowded => (Complaint::Crowded, Refusal::Crowded),
             };
+            self.counters.refusals(refusal).one();
             return self.refuse(complaint, peer, &turned_away);
         }
         if tcp::tune_accepted(&tcp, &self.tcp).is_err() {
@@ -80,16 +82,20 @@ impl Tunnel {
         self.peers.leave(peer.ip());
         let Introduced { mut stream, hello, identity } = match result {
             Ok(introduced) => introduced,
-            Err(failure) => return self.not_greeted(peer, &failure),
+            Err(failure) => {
+                self.count(Direction::Accepted, &failure.outcomes());
+                return self.not_greeted(peer, &failure);
+            }
         };
         let id = self.name_stream();
         match self.session.accepted(Time::now(), id, &hello, identity) {
             Ok((reply, actions)) => {
+                self.count(Direction::Accepted, &[Handshake::Done]);
                 stream.push_control(Kind::Hello, &reply.to_body());
                 self.attach(id, stream, &hello);
                 self.carry_out(actions, peer).await;
             }
-            Err(reason) => self.turn_away(stream, reason),
+            Err(reason) => self.turn_away(stream, reason, Direction::Accepted),
         }
     }
 
@@ -99,6 +105,7 @@ impl Tunnel {
         let Introduced { stream, hello, identity } = match result {
             Ok(introduced) => introduced,
             Err(failure) => {
+                self.count(Direction::Dialled, &failure.outcomes());
                 self.session.dial_failed(now, dial.attempt);
                 return self.not_dialled(dial, &failure);
             }
@@ -107,11 +114,12 @@ impl Tunnel {
         let peer = stream.peer();
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
+                self.count(Direction::Dialled, &[Handshake::Done]);
                 self.dialling.is_over();
                 self.attach(id, stream, &hello);
                 self.carry_out(actions, peer).await;
             }
-            Err(reason) => self.turn_away(stream, reason),
+            Err(reason) => self.turn_away(stream, reason, Direction::Dialled),
         }
     }
 
@@ -139,7 +147,8 @@ impl Tunnel {
     }
 
     /// Closes a connection that is not wanted, and says why.
-    fn turn_away(&mut self, mut stream: Stream, reason: Reason) {
+    fn turn_away(&mut self, mut stream: Stream, reason: Reason, direction: Direction) {
+        self.count(direction, &[outcome(reason)]);
         note!(DEBUG, "turning a connection away", peer = stream.peer(), reason = reason);
         if matches!(reason, Reason::Version | Reason::Protocol | Reason::Myself) {
             self.refuse(Complaint::Refused, stream.peer(), &format_args!("{}", refusal(reason)));
@@ -187,9 +196,26 @@ impl Tunnel {
         }
     }
 
+    fn count(&self, direction: Direction, outcomes: &[Handshake]) {
+        for outcome in outcomes {
+            self.counters.handshakes(direction, *outcome).one();
+        }
+    }
+
     fn name_stream(&mut self) -> StreamId {
         self.next_stream += 1;
         self.next_stream
+    }
+}
+
+/// What is counted for a connection that the session turns away. Where another one is as good, the
+/// ends have got to know each other all the same.
+fn outcome(reason: Reason) -> Handshake {
+    match reason {
+        Reason::Version => Handshake::Version,
+        Reason::Protocol => Handshake::Protocol,
+        Reason::Myself => Handshake::Loop,
+        _ => Handshake::Done,
     }
 }
 
