@@ -211,6 +211,10 @@ impl Tunnel {
                 streams: agreed.streams,
                 ..snapshot::Session::default()
             }),
+            streams: (0..16)
+                .filter(|index| self.session.stream(*index).is_some())
+                .map(|index| snapshot::Stream { index, ..snapshot::Stream::default() })
+                .collect(),
             ..Snapshot::default()
         }
     }

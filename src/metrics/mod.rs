@@ -3,6 +3,7 @@
 //! [`counters`] are written by all threads, mostly by the data path, and read by everybody; a
 //! [`snapshot`] is how things are at one moment. [`families`] names what is told to Prometheus,
 //! [`exposition`] writes it down.
+
 pub mod counters;
 pub mod exposition;
 pub mod families;
