@@ -100,6 +100,19 @@ impl Interface {
         None
     }
 
+    /// From now on the interface is to look like this: adds and mends what is listed and removes
+    /// what was and no longer is. What could not be done is in [`Self::trouble`] and tried again.
+    pub async fn reconfigure(&mut self, desired: Desired) {
+        let former = std::mem::replace(&mut self.desired, desired);
+        let applied = self.netlink.replace(&former, &self.desired).await;
+        self.take_stock(&applied);
+    }
+
+    /// The MTU that the interface has, or is to have.
+    pub fn mtu(&self) -> u16 {
+        self.desired.mtu
+    }
+
     /// Limits the MTU to what both ends agreed on.
     pub async fn set_mtu(&mut self, mtu: u16) {
         if self.desired.mtu != mtu {
@@ -204,6 +217,12 @@ impl Interface {
 
     async fn apply(&mut self) -> Applied {
         let applied = self.netlink.apply(&self.desired).await;
+        self.take_stock(&applied);
+        applied
+    }
+
+    /// What is wrong is said, and tried again.
+    fn take_stock(&mut self, applied: &Applied) {
         for shortcoming in &applied.shortcomings {
             if self.shortcomings.failed(&shortcoming.to_string()) {
                 report!(messages::CARRIER_UNHEEDED, error = shortcoming);
@@ -218,7 +237,6 @@ impl Interface {
             let failures = applied.failures.iter().map(ToString::to_string).collect::<Vec<_>>();
             self.try_again(Time::now(), &failures.join("; "));
         }
-        applied
     }
 
     /// Says what is wrong, once for as long as it stays the same, and comes back to it.

@@ -3,8 +3,9 @@
 //! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
 //! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
 //! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
-//! configured. [`status`] and [`watchdog`] are for systemd, [`exporter`] is for Prometheus.
-//! [`parameters`] cuts the settings into what each room needs.
+//! configured. [`reload`] reads the configuration again. [`status`] and [`watchdog`] are for
+//! systemd, [`exporter`] is for Prometheus. [`parameters`] cuts the settings into what each room
+//! needs.
 
 pub mod arrivals;
 pub mod exporter;
@@ -12,6 +13,7 @@ pub mod interface;
 pub mod introduction;
 pub mod listening;
 pub mod parameters;
+pub mod reload;
 pub mod status;
 pub mod tunnel;
 pub mod watchdog;
@@ -29,6 +31,7 @@ use crate::transport::keys::{self, PublicKey};
 use crate::transport::tls;
 use crate::tun::device::OpenError;
 
+use reload::Basis;
 use tunnel::Tunnel;
 
 /// How long name resolution that hangs may hold up the end.
@@ -91,11 +94,11 @@ impl Error {
     }
 }
 
-/// Runs the tunnel until a signal asks it to stop.
+/// Runs the tunnel until a signal asks it to stop; a reload starts from the same `basis`.
 ///
 /// # Errors
 /// What kept it from starting. Once it has started, nothing that may pass ends it.
-pub fn run(settings: &Settings) -> Result<(), Error> {
+pub fn run(settings: &Settings, basis: Basis) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -103,7 +106,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let result = runtime.block_on(async {
         report!(messages::STARTED, version = env!("CARGO_PKG_VERSION"));
         let notifier = Notifier::default();
-        let mut tunnel = Tunnel::set_up(settings, notifier).await?;
+        let mut tunnel = Tunnel::set_up(settings, basis, notifier).await?;
         tunnel.carry().await;
         tunnel.tear_down().await;
         Ok(())
