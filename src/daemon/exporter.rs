@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::config::MetricsListen;
+use crate::control::server::Request;
 use crate::metrics::Counters;
 use crate::metrics::exposition::Scrape;
-use crate::metrics::snapshot::Snapshot;
 use crate::report;
 use crate::service::http::{self, Form};
 use crate::service::messages;
@@ -33,19 +33,11 @@ const CLIENTS: usize = 8;
 /// when the system is out of what they need.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// The least time between two clients: whoever asks on and on asks all threads of the tunnel.
+const PACE: Duration = Duration::from_millis(20);
+
 /// Who may read from a socket: the service's user and group.
 const SOCKET_MODE: u32 = 0o660;
-
-/// Asks the main loop how things are.
-pub type Ask = mpsc::Sender<oneshot::Sender<Snapshot>>;
-
-/// The questions that the main loop is to answer.
-pub type Asked = mpsc::Receiver<oneshot::Sender<Snapshot>>;
-
-/// A way to ask, with no more questions on their way than there are clients.
-pub fn questions() -> (Ask, Asked) {
-    mpsc::channel(CLIENTS)
-}
 
 /// Serves metrics for as long as it lives.
 #[derive(Debug)]
@@ -53,7 +45,11 @@ pub struct Exporter(JoinHandle<Infallible>);
 
 impl Exporter {
     /// Begins to serve, or to try to. Must be called within a runtime.
-    pub fn start(listen: MetricsListen, counters: Arc<Counters>, ask: Ask) -> Self {
+    pub fn start(
+        listen: MetricsListen,
+        counters: Arc<Counters>,
+        ask: mpsc::Sender<Request>,
+    ) -> Self {
         Self(tokio::spawn(serve(listen, Page { counters, ask })))
     }
 }
@@ -80,6 +76,7 @@ async fn serve(listen: MetricsListen, page: Page) -> Infallible {
         match listener.accept().await {
             Ok(stream) => {
                 trouble.is_over();
+                sleep(PACE).await;
                 let page = page.clone();
                 tokio::spawn(async move {
                     http::answer(stream, |form| page.text(form)).await;
@@ -102,13 +99,13 @@ async fn complain(trouble: &mut Trouble, listen: &MetricsListen, error: &io::Err
 #[derive(Debug, Clone)]
 struct Page {
     counters: Arc<Counters>,
-    ask: Ask,
+    ask: mpsc::Sender<Request>,
 }
 
 impl Page {
     async fn text(&self, form: Form) -> Option<String> {
         let (reply, answer) = oneshot::channel();
-        self.ask.send(reply).await.ok()?;
+        self.ask.send(Request::Status(reply)).await.ok()?;
         let scrape = Scrape { counters: self.counters.clone(), now: answer.await.ok()? };
         match form {
             Form::OpenMetrics => scrape.open_metrics().ok(),
@@ -175,6 +172,8 @@ mod tests {
     use std::os::unix::net;
 
     use super::*;
+    use crate::control::server::requests;
+    use crate::metrics::snapshot::Snapshot;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
     use tokio::time::timeout;
@@ -183,9 +182,9 @@ mod tests {
 
     /// An exporter whose main loop answers at once.
     fn exporter(listen: &MetricsListen) -> Exporter {
-        let (ask, mut asked) = questions();
+        let (ask, mut asked) = requests();
         tokio::spawn(async move {
-            while let Some(reply) = asked.recv().await {
+            while let Some(Request::Status(reply)) = asked.recv().await {
                 let snapshot = Snapshot { name: "tun0".to_owned(), ..Snapshot::default() };
                 let _ = reply.send(snapshot);
             }

@@ -30,6 +30,17 @@ pub struct Interface {
     trouble: Trouble,
     shortcomings: Trouble,
     quarrels: bool,
+    accepts: Accepts,
+    restorations: Restorations,
+}
+
+/// What was put right so far.
+#[derive(Debug, Default)]
+pub struct Restorations {
+    /// How often.
+    pub count: u64,
+    /// The last time, and what.
+    pub last: Option<(Time, String)>,
 }
 
 impl Interface {
@@ -56,6 +67,8 @@ impl Interface {
             trouble: Trouble::default(),
             shortcomings: Trouble::default(),
             quarrels: false,
+            accepts: Accepts::NONE,
+            restorations: Restorations::default(),
         };
         let (opened, accepts) = interface.open().await?;
         Ok((interface, opened, accepts))
@@ -108,11 +121,6 @@ impl Interface {
         self.take_stock(&applied);
     }
 
-    /// The MTU that the interface has, or is to have.
-    pub fn mtu(&self) -> u16 {
-        self.desired.mtu
-    }
-
     /// Limits the MTU to what both ends agreed on.
     pub async fn set_mtu(&mut self, mtu: u16) {
         if self.desired.mtu != mtu {
@@ -132,6 +140,26 @@ impl Interface {
     /// What is not as configured, and why.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.current()
+    }
+
+    /// Whether somebody else keeps changing it.
+    pub fn is_quarrelled_over(&self, now: Time) -> bool {
+        self.patience.is_quarrel(now)
+    }
+
+    /// What was put right so far.
+    pub fn restorations(&self) -> &Restorations {
+        &self.restorations
+    }
+
+    /// The MTU in force.
+    pub fn mtu(&self) -> u16 {
+        self.desired.mtu
+    }
+
+    /// The super-packets that the kernel takes.
+    pub fn accepts(&self) -> Accepts {
+        self.accepts
     }
 
     /// The interface's name.
@@ -158,7 +186,12 @@ impl Interface {
             opened => opened?,
         };
         self.index = self.netlink.index_of(self.name()).await?.unwrap_or_default();
-        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = words(accepts));
+        self.accepts = accepts;
+        let offload = match &offloads(accepts)[..] {
+            [] => "none".to_owned(),
+            words => words.join(", "),
+        };
+        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = offload);
         let _ = self.apply().await;
         Ok((opened, accepts))
     }
@@ -170,8 +203,7 @@ impl Interface {
         }
         match self.open().await {
             Ok((opened, _)) => {
-                self.patience.restored(now);
-                self.mention_quarrel(now);
+                self.note_restoration(now, "the interface itself");
                 Some(opened)
             }
             Err(error) => {
@@ -199,11 +231,17 @@ impl Interface {
 
     fn restored(&mut self, now: Time, change: impl Display) {
         if !self.quarrels {
-            report!(messages::INTERFACE_RESTORED, interface = self.name(), change = change);
+            report!(messages::INTERFACE_RESTORED, interface = self.name(), change = &change);
         } else {
-            note!(DEBUG, "interface restored", interface = self.name(), change = change);
+            note!(DEBUG, "interface restored", interface = self.name(), change = &change);
         }
+        self.note_restoration(now, &change.to_string());
+    }
+
+    fn note_restoration(&mut self, now: Time, what: &str) {
         self.patience.restored(now);
+        self.restorations.count += 1;
+        self.restorations.last = Some((now, what.to_owned()));
         self.mention_quarrel(now);
     }
 
@@ -249,17 +287,16 @@ impl Interface {
 }
 
 /// The kinds of super-packets, as an admin would name them.
-fn words(accepts: Accepts) -> String {
+pub fn offloads(accepts: Accepts) -> Vec<&'static str> {
     let has = |kind: Accepts| accepts.contains(kind);
-    let words: Vec<_> = [
+    [
         (has(Accepts::CHECKSUM), "checksum"),
         (has(Accepts::TSO4) && has(Accepts::TSO6), "tcp"),
         (has(Accepts::USO4) && has(Accepts::USO6), "udp"),
     ]
     .into_iter()
     .filter_map(|(has, word)| has.then_some(word))
-    .collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    .collect()
 }
 
 #[cfg(test)]
@@ -269,8 +306,8 @@ mod tests {
     #[test]
     fn offloads_are_named_in_words() {
         let tcp = Accepts::CHECKSUM.union(Accepts::TSO4).union(Accepts::TSO6);
-        assert_eq!(words(Accepts::ALL), "checksum, tcp, udp");
-        assert_eq!(words(tcp), "checksum, tcp");
-        assert_eq!(words(Accepts::NONE), "none");
+        assert_eq!(offloads(Accepts::ALL), ["checksum", "tcp", "udp"]);
+        assert_eq!(offloads(tcp), ["checksum", "tcp"]);
+        assert!(offloads(Accepts::NONE).is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 
 use crate::config::schema::Reload;
 use crate::config::{self, Leaf, Loaded, Origin, Sources};
+use crate::control::protocol::Applied;
 use crate::service::logging::LevelHandle;
 
 /// What a running configuration came from.
@@ -104,6 +105,19 @@ fn changes<'a>(former: &'a [Leaf], present: &'a [Leaf]) -> Vec<&'a Leaf> {
     let differs = |leaf: &&Leaf| value_in(former, &leaf.path) != leaf.value.as_ref();
     let is_gone = |leaf: &&Leaf| !present.iter().any(|other| other.path == leaf.path);
     present.iter().filter(differs).chain(former.iter().filter(is_gone)).collect()
+}
+
+impl Refused {
+    /// A line for each reason.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl From<Reloaded> for Applied {
+    fn from(Reloaded { changed, incomplete }: Reloaded) -> Self {
+        Self { applied: changed, incomplete }
+    }
 }
 
 impl From<Reason> for Refused {

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -20,7 +21,8 @@ use crate::datapath::outbound::{Outbound, PeerLimits, QueueParameters};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
-use crate::queue::Queued;
+use crate::queue::{Depth, Queued};
+use crate::sys;
 use crate::time::Time;
 use crate::transport::{Parked, Stream};
 use crate::tun::device::{Opened, Queue};
@@ -69,6 +71,8 @@ pub enum Command {
     Reconfigure(Box<Parameters>),
     /// Answer with [`Event::Alive`].
     Beat,
+    /// Say how things are.
+    Measure(oneshot::Sender<Measured>),
     /// Say BYE with this reason and end.
     Stop(Reason),
 }
@@ -88,6 +92,30 @@ pub enum Event {
     Orphans(Vec<Queued>),
     /// The worker with this index goes round its loop.
     Alive(usize),
+}
+
+/// How things are with a worker.
+#[derive(Debug)]
+pub struct Measured {
+    /// What waits for its connection.
+    pub queue: Depth,
+    /// Its connection.
+    pub connection: Option<MeasuredConnection>,
+}
+
+/// How things are with a connection.
+#[derive(Debug)]
+pub struct MeasuredConnection {
+    /// Which one.
+    pub id: StreamId,
+    /// What the kernel knows of it.
+    pub tcp: Option<sys::tcp::Info>,
+    /// Bytes that wait to be handed to the kernel.
+    pub unsent: usize,
+    /// Whether the peer leaves a PING unanswered.
+    pub stalled: bool,
+    /// How long nothing has been heard over it.
+    pub silent: Duration,
 }
 
 /// Why a connection is gone.
@@ -263,6 +291,10 @@ impl Worker {
                 }
             }
             Command::Reconfigure(parameters) => self.reconfigure(*parameters),
+            Command::Measure(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.measure(Time::now()));
+            }
             Command::Beat => self.report(Event::Alive(self.index)),
             Command::Stop(reason) => return Some(reason),
         }
@@ -278,6 +310,17 @@ impl Worker {
             connection.stream.limit_unacknowledged(parameters.unacknowledged_limit);
         }
         self.parameters = parameters;
+    }
+
+    fn measure(&self, now: Time) -> Measured {
+        let connection = self.connection.as_ref().map(|connection| MeasuredConnection {
+            id: connection.id,
+            tcp: connection.stream.info().ok(),
+            unsent: connection.stream.unsent(),
+            stalled: connection.liveness.is_stalled(),
+            silent: connection.liveness.silent(now),
+        });
+        Measured { queue: self.outbound.depth(now), connection }
     }
 
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {

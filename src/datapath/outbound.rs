@@ -10,7 +10,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::flow::FlowKey;
 use crate::packet::headers::{Ecn, Headers};
 use crate::packet::offload::{Accepts, Offload};
-use crate::queue::{Dropped, FlowQueue, Queued, codel};
+use crate::queue::{Depth, Dropped, FlowQueue, Queued, codel};
 use crate::time::Time;
 use crate::transport::Stream;
 use crate::tun::device::{Queue, is_gone};
@@ -159,6 +159,11 @@ impl Outbound {
     fn enqueue_whole(&mut self, packet: Queued) {
         let Self { queue, pool, counters, .. } = self;
         queue.enqueue(packet, |packet, why| lose(packet, why, pool, counters));
+    }
+
+    /// How much waits, and for how long.
+    pub fn depth(&self, now: Time) -> Depth {
+        self.queue.depth(now)
     }
 
     /// Everything that waits, for another stream to send.

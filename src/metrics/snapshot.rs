@@ -71,6 +71,8 @@ pub enum State {
     Connecting,
     /// No session; the peer is waited for.
     Listening,
+    /// There is no daemon to ask: `tunnel64d status` says so itself.
+    NotRunning,
     /// One that this version does not know.
     #[default]
     #[serde(other)]
@@ -127,6 +129,14 @@ pub enum Kind {
     Quarrel,
     /// A thread of the daemon does not answer.
     Worker,
+    /// The daemon does not run, or does not answer.
+    NotRunning,
+    /// The configuration is wrong.
+    Configuration,
+    /// The private key can't be used.
+    Key,
+    /// Whoever asks may not.
+    Permission,
     /// One that this version does not know.
     #[default]
     #[serde(other)]

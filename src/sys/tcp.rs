@@ -35,15 +35,23 @@ pub fn set_max_retransmission_timeout(socket: BorrowedFd<'_>, limit: Duration) -
 pub struct Info {
     /// Smoothed round-trip time.
     pub round_trip: Duration,
+    /// The smallest one lately.
+    pub least_round_trip: Duration,
     /// Segments retransmitted since the connection began.
     pub retransmits: u32,
     /// What the connection has delivered lately, in bytes a second; 0 when that is not known.
     pub delivery_rate: u64,
+    /// Bytes that may be under way.
+    pub congestion_window: u64,
+    /// Bytes that wait to be sent.
+    pub unsent: u32,
     /// Bytes that the peer has acknowledged since the connection began.
     pub acknowledged: u64,
+    /// Bytes that have arrived since the connection began.
+    pub received: u64,
 }
 
-/// Reads the connection's round-trip time and retransmissions (`TCP_INFO`).
+/// Reads what the kernel knows of a connection (`TCP_INFO`).
 pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = socklen::<libc::tcp_info>();
@@ -64,9 +72,13 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     let info = unsafe { info.assume_init() };
     Ok(Info {
         round_trip: Duration::from_micros(info.tcpi_rtt.into()),
+        least_round_trip: Duration::from_micros(info.tcpi_min_rtt.into()),
         retransmits: info.tcpi_total_retrans,
         delivery_rate: info.tcpi_delivery_rate,
+        congestion_window: u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss),
+        unsent: info.tcpi_notsent_bytes,
         acknowledged: info.tcpi_bytes_acked,
+        received: info.tcpi_bytes_received,
     })
 }
 
@@ -87,7 +99,8 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let info = info(stream.as_fd()).unwrap();
         assert!(info.round_trip > Duration::ZERO);
-        assert_eq!(info.retransmits, 0);
+        assert!(info.least_round_trip > Duration::ZERO && info.congestion_window > 0);
+        assert_eq!((info.retransmits, info.unsent, info.received), (0, 0, 0));
     }
 
     #[test]

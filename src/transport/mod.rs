@@ -44,6 +44,13 @@ pub enum Protection {
     Tls(tls::Endpoint),
 }
 
+impl Protection {
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
 /// Why a connection did not get as far as frames.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
@@ -165,6 +172,19 @@ impl Stream {
         self.state.peer
     }
 
+    /// Our address of the connection.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// What was agreed on to protect it; `None` in plaintext, or before the handshake.
+    pub fn ciphers(&self) -> Option<tls::Ciphers> {
+        self.state.layer.as_ref()?.ciphers()
+    }
+
     /// Queues a DATA frame; its header is already in place.
     pub fn push(&mut self, frame: Buffer) {
         self.state.outgoing.push(frame);
@@ -183,6 +203,14 @@ impl Stream {
             let header = Header::parse(frame.frame().first_chunk()?).ok()?;
             Some((header, frame))
         })
+    }
+
+    /// What the kernel knows of the connection.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn info(&self) -> io::Result<sys::tcp::Info> {
+        sys::tcp::info(self.tcp.as_fd())
     }
 
     /// What the line has delivered lately, in bytes a second; `None` while that is not known.

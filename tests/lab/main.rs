@@ -18,7 +18,10 @@ mod faults;
 mod formats;
 mod harness;
 mod line;
+mod metrics;
 mod rows;
 mod tool;
 mod traffic;
 mod wait;
+#[path = "../watching/mod.rs"]
+mod watching;

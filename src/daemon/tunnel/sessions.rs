@@ -23,7 +23,7 @@ impl Tunnel {
         for action in actions {
             match action {
                 Action::Close(id, reason) => {
-                    self.far_ends.remove(&id);
+                    self.connections.remove(&id);
                     for worker in &self.workers {
                         worker.tell(Command::Close(id, reason));
                     }
@@ -39,7 +39,7 @@ impl Tunnel {
     /// A connection is gone.
     pub(super) fn lost(&mut self, id: StreamId, loss: &Loss) {
         let now = Time::now();
-        let peer = self.far_ends.remove(&id).map(|far| far.address);
+        let peer = self.connections.remove(&id).map(|connection| connection.peer);
         let index = (0..).take(self.workers.len()).find(|i| self.session.stream(*i) == Some(id));
         let Some(index) = index else { return };
         self.counters.streams_lost.one();
@@ -73,6 +73,7 @@ impl Tunnel {
         self.counters.sessions_lost.one();
         let peer = self.peer.take().map(|peer| peer.to_string()).unwrap_or_default();
         self.lost_because = Some(reason.to_owned());
+        self.history.session_down(Time::now(), reason);
         if self.flap.changed(Time::now()) {
             let traffic = &self.counters;
             report!(messages::SESSION_DOWN, peer = peer, reason = reason, traffic = traffic);
@@ -86,6 +87,7 @@ impl Tunnel {
         self.counters.sessions_lost.one();
         let peer = self.peer.take().map(|peer| peer.to_string()).unwrap_or_default();
         self.lost_because = None;
+        self.history.session_down(Time::now(), "the peer has left it for a newer one");
         if self.flap.changed(Time::now()) {
             report!(messages::SESSION_LEFT, peer = peer);
         }
@@ -94,8 +96,10 @@ impl Tunnel {
     async fn session_up(&mut self, agreed: &Agreed, peer: SocketAddr, replaced: bool) {
         self.counters.sessions.one();
         self.peer = Some(peer);
+        self.up_since = Time::now();
         self.lost_because = None;
         self.dialling.is_over();
+        self.history.session_up();
         let session = self.session.id().unwrap_or_default();
         let &Agreed { streams, mtu, .. } = agreed;
         if !self.flap.changed(Time::now()) {
