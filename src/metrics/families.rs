@@ -4,6 +4,8 @@
 //! checked against them. Names and units are Prometheus's conventions: base units, `_total` for
 //! what only grows.
 
+use super::labels::{Direction, Drop, Handshake, Refusal, Reload};
+
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
@@ -29,6 +31,21 @@ pub struct Family {
 }
 
 impl Family {
+    /// The words that one of its labels can have, and what each stands for; none where they are not
+    /// known beforehand.
+    pub fn words(&self, label: &str) -> Vec<(&'static str, &'static str)> {
+        match label {
+            "cause" => Drop::ALL.map(|cause| (cause.as_str(), cause.about())).into(),
+            "direction" => Direction::ALL.map(|end| (end.as_str(), end.about())).into(),
+            "reason" => Refusal::ALL.map(|why| (why.as_str(), why.about())).into(),
+            "result" if *self == HANDSHAKES => {
+                Handshake::ALL.map(|outcome| (outcome.as_str(), outcome.about())).into()
+            }
+            "result" => Reload::ALL.map(|outcome| (outcome.as_str(), outcome.about())).into(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The name without the suffix that says that it is a counter, or its unit.
     pub(super) fn stem(&self) -> &'static str {
         let name = self.name.strip_suffix("_total").unwrap_or(self.name);

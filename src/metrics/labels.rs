@@ -4,12 +4,12 @@
 macro_rules! labels {
     ($(
         $(#[$about:meta])*
-        $name:ident { $($(#[$each:meta])* $value:ident = $word:literal,)* }
+        $name:ident { $(#[doc = $each:literal] $value:ident = $word:literal,)* }
     )*) => {
         $(
             $(#[$about])*
             #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-            pub enum $name { $($(#[$each])* $value,)* }
+            pub enum $name { $(#[doc = $each] $value,)* }
 
             impl $name {
                 /// All of them, in the order of their counters.
@@ -18,6 +18,11 @@ macro_rules! labels {
                 /// As a label.
                 pub const fn as_str(self) -> &'static str {
                     match self { $(Self::$value => $word,)* }
+                }
+
+                /// What it stands for, in a sentence.
+                pub const fn about(self) -> &'static str {
+                    match self { $(Self::$value => $each.trim_ascii(),)* }
                 }
             }
         )*

@@ -99,7 +99,7 @@ fn what_happened_is_counted() {
 /// A Prometheus in VM1 that is quicker to alert than anybody would want.
 fn watch(lab: &Lab) -> Process {
     let rules_file = lab.file("rules.yml");
-    fs::write(&rules_file, rules().replace("for: 2m", "for: 2s")).unwrap();
+    fs::write(&rules_file, rules().replace("for: 2m", "for: 2s")).expect("rules");
     let config = lab.file("prometheus.yml");
     let text = format!(
         "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
@@ -107,13 +107,12 @@ fn watch(lab: &Lab) -> Process {
          scrape_configs:\n  - job_name: tunnel64d\n    static_configs: [{{ targets: [{ADDRESS:?}] }}]\n",
         rules_file.display().to_string(),
     );
-    fs::write(&config, text).unwrap();
-    let program = prometheus("prometheus").get_program().to_owned();
+    fs::write(&config, text).expect("a configuration");
+    let program = prometheus("prometheus");
     lab.spawn(
         VM1,
         &format!(
-            "{} --config.file={} --storage.tsdb.path={} --web.listen-address={PROMETHEUS}",
-            program.display(),
+            "{program} --config.file={} --storage.tsdb.path={} --web.listen-address={PROMETHEUS}",
             config.display(),
             lab.file("prometheus").display(),
         ),
@@ -122,9 +121,9 @@ fn watch(lab: &Lab) -> Process {
 
 /// What Prometheus answers to a query, a line a series.
 fn answer(lab: &Lab, query: &str) -> String {
-    let promtool = prometheus("promtool").get_program().to_owned();
+    let promtool = prometheus("promtool");
     let query = query.replace('\'', "'\\''");
-    let ask = format!("{} query instant http://{PROMETHEUS} '({query})'", promtool.display());
+    let ask = format!("{promtool} query instant http://{PROMETHEUS} '({query})'");
     lab.attempt(VM1, &ask).map_or_else(|_| String::new(), |answer| answer.trim().to_owned())
 }
 
@@ -138,9 +137,9 @@ fn page(lab: &Lab) -> String {
 }
 
 fn fetch(connection: &mut (impl Read + Write)) -> String {
-    connection.write_all(REQUEST).unwrap();
+    connection.write_all(REQUEST).expect("it listens");
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
+    connection.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a header");
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
     body.to_owned()

@@ -12,20 +12,20 @@ pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A command of Debian's package `prometheus`.
-pub fn prometheus(command: &str) -> Command {
+/// The path of a command of Debian's package `prometheus`.
+pub fn prometheus(command: &str) -> String {
     let unpack = Command::new(file("tests/unpack"))
         .args(["prometheus", command])
         .stderr(Stdio::inherit())
         .output()
         .expect("tests/unpack starts");
     assert!(unpack.status.success(), "tests/unpack prometheus {command}");
-    Command::new(String::from_utf8(unpack.stdout).expect("a path").trim())
+    String::from_utf8(unpack.stdout).expect("a path").trim().to_owned()
 }
 
 /// Runs `promtool` and panics with what it says if it complains.
 pub fn promtool(arguments: &[&str], input: &str) -> String {
-    let mut promtool = prometheus("promtool")
+    let mut promtool = Command::new(prometheus("promtool"))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
