@@ -32,8 +32,10 @@ fn every_alert_fires_when_it_should_and_not_otherwise() {
     let rules_file = rules_file.to_str().expect("a plain path");
     promtool(&["check", "rules", rules_file], "");
     let cases = fs::read_to_string(file("tests/watching/alerts.yml")).expect("the cases");
+    let guide = fs::read_to_string(file("docs/operations.md")).expect("the guide");
     for alert in alerts() {
         assert!(cases.contains(&alert), "no case lets {alert} fire");
+        assert!(guide.contains(&format!("| `{alert}` | ")), "the guide leaves out {alert}");
     }
     let filled_in = directory.path().join("alerts.yml");
     fs::write(&filled_in, cases.replace("[RULES]", &format!("[{rules_file}]"))).expect("cases");

@@ -55,10 +55,11 @@ use snapshot::Connection;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What peers and strangers can bring into the log: one line a minute for each complaint and
-/// address, of so many; and so many ups and downs of the session.
+/// address, of so many; so many ups and downs of the session, and reasons why there is none.
 const MINUTE: Duration = Duration::from_secs(60);
 const COMPLAINTS: usize = 256;
 const UPS_AND_DOWNS: usize = 10;
+const WORDINGS: usize = 10;
 
 /// What there is to complain of about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,6 +106,8 @@ pub struct Tunnel {
     /// Why the last session ended, until an attempt to begin another has failed.
     lost_because: Option<String>,
     dialling: Trouble,
+    /// What has been said of it: who answers may see to it that it is something else each time.
+    wordings: Repeats<String>,
     history: History,
     started: Time,
     repeats: Repeats<(Complaint, IpAddr)>,
@@ -166,6 +169,7 @@ impl Tunnel {
             status: String::new(),
             lost_because: None,
             dialling: Trouble::default(),
+            wordings: Repeats::new(MINUTE, WORDINGS),
             history: History::default(),
             started: now,
             repeats: Repeats::new(MINUTE, COMPLAINTS),

@@ -200,13 +200,18 @@ impl Tunnel {
             self.lost_because = None;
         }
         self.history.dial_failed(Time::now(), diagnosis::of(failure));
-        let news = self.dialling.failed(&failure.to_string());
-        match failure {
-            _ if !news => {
-                note!(DEBUG, "cannot connect", stream = dial.stream, error = failure);
+        let text = failure.to_string();
+        let news = self.dialling.failed(&text);
+        let print = if news { self.wordings.happened(text, Time::now()) } else { None };
+        match (failure, print) {
+            (_, None) => note!(DEBUG, "cannot connect", stream = dial.stream, error = failure),
+            (Failure::Loop(_), Some(repeats)) => {
+                report!(messages::DIAL_LOOP, error = failure, repeats = repeats);
             }
-            Failure::Loop(_) => report!(messages::DIAL_LOOP, error = failure),
-            _ => report!(messages::DIAL_FAILED, stream = dial.stream, error = failure),
+            (_, Some(repeats)) => {
+                let stream = dial.stream;
+                report!(messages::DIAL_FAILED, stream = stream, error = failure, repeats = repeats);
+            }
         }
     }
 
