@@ -33,6 +33,7 @@ mod neighbours;
 mod operations;
 mod package;
 mod quality;
+mod reload;
 mod removal;
 mod sandbox;
 mod upgrade;

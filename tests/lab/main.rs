@@ -20,8 +20,11 @@ mod harness;
 mod line;
 mod metrics;
 mod rows;
+mod status;
 mod tool;
 mod traffic;
+#[path = "../varlink/mod.rs"]
+mod varlink;
 mod wait;
 #[path = "../watching/mod.rs"]
 mod watching;
