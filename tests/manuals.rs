@@ -101,7 +101,9 @@ impl Page {
 fn shown(page: std::io::Result<Vec<u8>>, name: &str) -> Page {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join(name);
-    fs::write(&file, page.expect("a page")).expect("a file");
+    let page = page.expect("a page");
+    assert!(page.is_ascii(), "{name}: not every troff reads more");
+    fs::write(&file, page).expect("a file");
     let man = Command::new("man")
         .args(["--warnings", "--no-hyphenation", "--no-justification", "-E", "UTF-8", "-l"])
         .arg(&file)

@@ -67,7 +67,7 @@ pub fn commands(command: Command) -> io::Result<Vec<u8>> {
     let others = [("tunnel64d.toml", "5"), ("tunnel64d@.service", "8"), ("journalctl", "1")];
     see_also(&mut rest, &others);
     rest.to_writer(&mut page)?;
-    Ok(page)
+    Ok(ascii(&page))
 }
 
 /// tunnel64d.toml(5).
@@ -109,14 +109,27 @@ pub fn configuration() -> io::Result<Vec<u8>> {
     see_also(&mut page, &[("tunnel64d", "8"), ("tunnel64d@.service", "8")]);
     let mut bytes = Vec::new();
     page.to_writer(&mut bytes)?;
-    Ok(bytes)
+    Ok(ascii(&bytes))
 }
 
 /// tunnel64d@.service(8).
 pub fn service() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     unit::page().to_writer(&mut bytes)?;
-    Ok(bytes)
+    Ok(ascii(&bytes))
+}
+
+/// Every troff reads ASCII; other characters have names.
+fn ascii(page: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(page.len());
+    for c in String::from_utf8_lossy(page).chars() {
+        if c.is_ascii() {
+            plain.extend(c.to_string().bytes());
+        } else {
+            plain.extend(format!("\\[u{:04X}]", u32::from(c)).bytes());
+        }
+    }
+    plain
 }
 
 fn title(name: &str, section: &str, manual: &str) -> Roff {
