@@ -44,13 +44,14 @@ const SOCKET_MODE: u32 = 0o660;
 pub struct Exporter(JoinHandle<Infallible>);
 
 impl Exporter {
-    /// Begins to serve, or to try to. Must be called within a runtime.
-    pub fn start(
+    /// Begins to serve, or to try to: the address is had afterwards, if it can be had now.
+    pub async fn start(
         listen: MetricsListen,
         counters: Arc<Counters>,
         ask: mpsc::Sender<Request>,
     ) -> Self {
-        Self(tokio::spawn(serve(listen, Page { counters, ask })))
+        let bound = Listener::bind(&listen).await;
+        Self(tokio::spawn(serve(listen, bound, Page { counters, ask })))
     }
 }
 
@@ -60,14 +61,15 @@ impl Drop for Exporter {
     }
 }
 
-async fn serve(listen: MetricsListen, page: Page) -> Infallible {
+async fn serve(listen: MetricsListen, mut bound: io::Result<Listener>, page: Page) -> Infallible {
     let clients = Arc::new(Semaphore::new(CLIENTS));
     let mut trouble = Trouble::default();
     let listener = loop {
-        match Listener::bind(&listen).await {
+        match bound {
             Ok(listener) => break listener,
             Err(error) => complain(&mut trouble, &listen, &error).await,
         }
+        bound = Listener::bind(&listen).await;
     };
     report!(messages::METRICS_SERVED, address = listen);
     loop {
@@ -181,7 +183,7 @@ mod tests {
     const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
     /// An exporter whose main loop answers at once.
-    fn exporter(listen: &MetricsListen) -> Exporter {
+    async fn exporter(listen: &MetricsListen) -> Exporter {
         let (ask, mut asked) = requests();
         tokio::spawn(async move {
             while let Some(Request::Status(reply)) = asked.recv().await {
@@ -189,7 +191,7 @@ mod tests {
                 let _ = reply.send(snapshot);
             }
         });
-        Exporter::start(listen.clone(), Arc::default(), ask)
+        Exporter::start(listen.clone(), Arc::default(), ask).await
     }
 
     async fn free_address() -> MetricsListen {
@@ -228,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_is_served_over_tcp() {
         let listen = free_address().await;
-        let _exporter = exporter(&listen);
+        let _exporter = exporter(&listen).await;
         let page = page(&listen).await;
         assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
         assert!(page.contains("\ntunnel64d_session_up{tunnel=\"tun0\"} 0\n"), "{page}");
@@ -240,7 +242,7 @@ mod tests {
         let path = directory.path().join("metrics");
         drop(net::UnixListener::bind(&path).unwrap());
         let listen = MetricsListen::Unix(path.clone());
-        let exporter = exporter(&listen);
+        let exporter = exporter(&listen).await;
         assert!(page(&listen).await.contains("tunnel64d_build_info"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         drop(exporter);
@@ -271,8 +273,7 @@ mod tests {
     async fn an_address_that_is_taken_is_had_once_it_is_free() {
         let listen = free_address().await;
         let taken = Listener::bind(&listen).await.unwrap();
-        let _exporter = exporter(&listen);
-        tokio::task::yield_now().await;
+        let _exporter = exporter(&listen).await;
         drop(taken);
         assert!(page(&listen).await.starts_with("HTTP/1.1 200 OK"));
     }
@@ -280,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_say_nothing_delay_the_others_and_no_more() {
         let listen = free_address().await;
-        let _exporter = exporter(&listen);
+        let _exporter = exporter(&listen).await;
         let mut silent = Vec::new();
         for _ in 0..CLIENTS {
             silent.push(connected(&listen).await);

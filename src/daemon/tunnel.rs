@@ -181,7 +181,7 @@ impl Tunnel {
         if let Some(listening) = &mut tunnel.listening {
             listening.poll(now);
         }
-        tunnel.serve_metrics();
+        tunnel.serve_metrics().await;
         if settings.link.ready == Ready::Interface {
             tunnel.tell_ready();
         }
@@ -229,10 +229,13 @@ impl Tunnel {
     }
 
     /// Serves metrics where the configuration wants them, and nowhere else.
-    fn serve_metrics(&mut self) {
+    async fn serve_metrics(&mut self) {
         let (counters, ask) = (self.counters.clone(), self.ask());
         let listen = self.settings.metrics.listen.clone();
-        self.exporter = listen.map(|listen| Exporter::start(listen, counters, ask));
+        self.exporter = match listen {
+            Some(listen) => Some(Exporter::start(listen, counters, ask).await),
+            None => None,
+        };
     }
 
     async fn asked(&mut self, request: Request) {

@@ -30,8 +30,6 @@ fn every_command_of_the_operations_guide_does_what_it_says(release: Release) {
         hand_over_public_keys(machine, other);
     }
     near.await_success(PING, SOON);
-    let status = near.run("tunnel64d status tun0");
-    assert!(!status.contains("restart"), "nothing waits for a restart: {status}");
 }
 
 /// Commands for one gateway.

@@ -138,7 +138,7 @@ impl Tunnel {
         self.reconfigure_workers();
         self.reconfigure_interface(&former).await;
         if former.metrics != self.settings.metrics {
-            self.serve_metrics();
+            self.serve_metrics().await;
         }
         if !changed.is_empty() {
             self.part_from_strangers(former.link.connect == self.settings.link.connect);
