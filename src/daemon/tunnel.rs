@@ -125,6 +125,8 @@ impl Tunnel {
         notifier: Notifier,
     ) -> Result<Self, Error> {
         let now = Time::now();
+        // A signal that comes meanwhile waits, instead of ending the process.
+        let arrivals = Arrivals::new()?;
         let streams = parameters::streams(settings);
         let protection = parameters::protection(settings)?;
         let (interface, queues, accepts) = Interface::create(
@@ -134,7 +136,6 @@ impl Tunnel {
         )
         .await?;
         let counters = Arc::new(Counters::default());
-        let arrivals = Arrivals::new()?;
         let workers = start_workers(settings, queues, accepts, &counters, &arrivals.reports)?;
         let ours = parameters::ours(settings, streams, accepts)?;
         let tcp = parameters::tcp(settings);

@@ -11,10 +11,10 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use tunnel64d::config::schema::{KEYS, Key};
 
-/// What a running tunnel does with signals.
+/// What the daemon does about signals.
 const SIGNALS: [(&str, &str); 2] = [
-    ("SIGTERM, SIGINT", "Say goodbye to the peer, take the interface away, end."),
-    ("SIGHUP", "Read the configuration again, as tunnel64d reload does; the log has the verdict."),
+    ("SIGTERM, SIGINT", "Says goodbye to the peer, removes the interface and ends."),
+    ("SIGHUP", "Reloads the configuration, as the command does; the verdict is in the log."),
 ];
 
 /// Where things are.
