@@ -24,13 +24,15 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 12] = [
     "systemd",
     "systemd-sysv",
     "dbus",
     "iproute2",
     "iputils-ping",
     "procps",
+    "curl",
+    "nftables",
     "openssh-server",
     "autopkgtest",
     "dpkg-dev",

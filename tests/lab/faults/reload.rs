@@ -104,7 +104,7 @@ const CHANGES: &[Change] = &[
     change("queue.limit", "queue.limit = \"4MiB\""),
     change("queue.ecn", "queue.ecn = false"),
     change("log.level", "log.level = \"debug\""),
-    change("metrics.listen", "metrics.listen = \"127.0.0.1:9641\""),
+    shown("metrics.listen", "metrics.listen = \"127.0.0.1:9641\"", "ss -Htln", " 127.0.0.1:9641 "),
 ];
 
 #[test]
