@@ -2,13 +2,19 @@
 //! created again when somebody deletes it, at a pace that two who disagree can keep up.
 
 use std::fmt::Display;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::netlink::{self, Applied, Desired, Event, Netlink, Patience, Watch};
 use crate::packet::offload::Accepts;
+use crate::service::inherited;
 use crate::service::messages;
+use crate::service::notify::Notifier;
 use crate::service::trouble::Trouble;
 use crate::time::Time;
+use crate::tun::adopt;
 use crate::tun::device::{self, OpenError, Opened};
 use crate::{note, report};
 
@@ -16,6 +22,12 @@ use super::Error;
 
 /// The pause before the interface is created again, or configuration that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// How often, and how many times, systemd is given time to close what it was told to.
+const CLOSING: (Duration, u32) = (Duration::from_millis(20), 50);
+
+/// The smallest MTU that IPv6 has (RFC 8200, section 5).
+const LEAST_MTU: u32 = 1280;
 
 /// The TUN interface, its addresses and routes.
 pub struct Interface {
@@ -32,9 +44,19 @@ pub struct Interface {
     quarrels: bool,
 }
 
+/// The interface as it was found or made.
+pub struct Queues {
+    /// Its queues.
+    pub opened: Vec<Opened>,
+    /// The super-packets that the kernel takes.
+    pub accepts: Accepts,
+    /// Whether it has a carrier. One that was taken over may have lost it before.
+    pub carrier: bool,
+}
+
 impl Interface {
-    /// Creates the interface and configures it. Gives its queues and the super-packets that the
-    /// kernel takes.
+    /// Takes the interface over from the process before, which has left it as `stored`, or creates
+    /// it, and configures it.
     ///
     /// # Errors
     /// The interface could not be created. What could not be configured is logged and tried again.
@@ -42,7 +64,9 @@ impl Interface {
         desired: Desired,
         queues: u8,
         offload: bool,
-    ) -> Result<(Self, Vec<Opened>, Accepts), Error> {
+        stored: Vec<OwnedFd>,
+        notifier: &Notifier,
+    ) -> Result<(Self, Queues), Error> {
         let (netlink, watch) = Netlink::open()?;
         let mut interface = Self {
             desired,
@@ -57,8 +81,12 @@ impl Interface {
             shortcomings: Trouble::default(),
             quarrels: false,
         };
-        let (opened, accepts) = interface.open().await?;
-        Ok((interface, opened, accepts))
+        let queues = match interface.adopt(stored, notifier).await? {
+            Some(queues) => queues,
+            None => interface.open().await?,
+        };
+        inherited::keep_queues(notifier, &queues.opened);
+        Ok((interface, queues))
     }
 
     /// Waits until somebody else has changed the interface.
@@ -136,7 +164,61 @@ impl Interface {
         &self.netlink
     }
 
-    async fn open(&mut self) -> Result<(Vec<Opened>, Accepts), Error> {
+    /// Goes on with the queues that the process before has left: everything stays as it is, but for
+    /// what the configuration now says otherwise.
+    async fn adopt(
+        &mut self,
+        stored: Vec<OwnedFd>,
+        notifier: &Notifier,
+    ) -> Result<Option<Queues>, Error> {
+        if stored.is_empty() {
+            return Ok(None);
+        }
+        let adopted = adopt::adopt(self.name(), stored, self.queues, self.offload);
+        let present = self.netlink.present(self.name()).await?;
+        let (opened, accepts, present) = match (adopted, present) {
+            (Ok((opened, accepts)), Some(present)) => (opened, accepts, present),
+            (Ok(_), None) => {
+                return self.give_up_stored(&"it is in another network namespace", notifier).await;
+            }
+            (Err(misfit), _) => return self.give_up_stored(&misfit, notifier).await,
+        };
+        self.index = present.index;
+        // The peer may have asked for less than is configured, and is about to ask again.
+        if let Ok(mtu) = u16::try_from(present.mtu.max(LEAST_MTU)) {
+            self.desired.mtu = self.desired.mtu.min(mtu);
+        }
+        let applied = self.netlink.apply_exactly(&self.desired).await;
+        let changes = listed(&applied);
+        self.judge(&applied);
+        report!(
+            messages::INTERFACE_ADOPTED,
+            interface = self.name(),
+            offload = words(accepts),
+            changes = changes
+        );
+        Ok(Some(Queues { opened, accepts, carrier: present.carrier }))
+    }
+
+    /// What systemd has kept is of no use. The interface goes once that is closed at both ends.
+    async fn give_up_stored(
+        &self,
+        why: &(dyn Display + Sync),
+        notifier: &Notifier,
+    ) -> Result<Option<Queues>, Error> {
+        report!(messages::INTERFACE_NOT_ADOPTED, interface = self.name(), reason = why);
+        inherited::forget_queues(notifier);
+        let (pause, times) = CLOSING;
+        for _ in 0..times {
+            if self.netlink.index_of(self.name()).await?.is_none() {
+                break;
+            }
+            sleep(pause).await;
+        }
+        Ok(None)
+    }
+
+    async fn open(&mut self) -> Result<Queues, Error> {
         let (opened, accepts) = match device::open(self.name(), self.queues, self.offload) {
             // Advice to remove the interface is no good if it is, say, the uplink.
             Err(OpenError::Busy(name)) if !self.netlink.is_tun(&name).await? => {
@@ -147,7 +229,7 @@ impl Interface {
         self.index = self.netlink.index_of(self.name()).await?.unwrap_or_default();
         report!(messages::INTERFACE_CREATED, interface = self.name(), offload = words(accepts));
         let _ = self.apply().await;
-        Ok((opened, accepts))
+        Ok(Queues { opened, accepts, carrier: true })
     }
 
     async fn recreate(&mut self, now: Time) -> Option<Vec<Opened>> {
@@ -156,7 +238,7 @@ impl Interface {
             self.index = 0;
         }
         match self.open().await {
-            Ok((opened, _)) => {
+            Ok(Queues { opened, .. }) => {
                 self.patience.restored(now);
                 self.mention_quarrel(now);
                 Some(opened)
@@ -178,9 +260,8 @@ impl Interface {
 
     async fn restore(&mut self, now: Time) {
         let applied = self.apply().await;
-        let changes = applied.changes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        if !changes.is_empty() {
-            self.restored(now, changes.join(", "));
+        if !applied.changes.is_empty() {
+            self.restored(now, listed(&applied));
         }
     }
 
@@ -204,6 +285,12 @@ impl Interface {
 
     async fn apply(&mut self) -> Applied {
         let applied = self.netlink.apply(&self.desired).await;
+        self.judge(&applied);
+        applied
+    }
+
+    /// Says what is wrong, and comes back to it.
+    fn judge(&mut self, applied: &Applied) {
         for shortcoming in &applied.shortcomings {
             if self.shortcomings.failed(&shortcoming.to_string()) {
                 report!(messages::CARRIER_UNHEEDED, error = shortcoming);
@@ -218,7 +305,6 @@ impl Interface {
             let failures = applied.failures.iter().map(ToString::to_string).collect::<Vec<_>>();
             self.try_again(Time::now(), &failures.join("; "));
         }
-        applied
     }
 
     /// Says what is wrong, once for as long as it stays the same, and comes back to it.
@@ -228,6 +314,11 @@ impl Interface {
             report!(messages::INTERFACE_INCOMPLETE, interface = self.name(), error = why);
         }
     }
+}
+
+/// What was changed, in words.
+fn listed(applied: &Applied) -> String {
+    applied.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The kinds of super-packets, as an admin would name them.

@@ -22,6 +22,7 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::netlink;
 use crate::report;
+use crate::service::inherited::Inherited;
 use crate::service::messages;
 use crate::service::notify::Notifier;
 use crate::transport::keys::{self, PublicKey};
@@ -95,14 +96,15 @@ impl Error {
 /// # Errors
 /// What kept it from starting. Once it has started, nothing that may pass ends it.
 pub fn run(settings: &Settings) -> Result<(), Error> {
+    let notifier = Notifier::default();
+    let inherited = Inherited::take(&notifier);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::system("starting the event loop"))?;
     let result = runtime.block_on(async {
         report!(messages::STARTED, version = env!("CARGO_PKG_VERSION"));
-        let notifier = Notifier::default();
-        let mut tunnel = Tunnel::set_up(settings, notifier).await?;
+        let mut tunnel = Tunnel::set_up(settings, notifier, inherited).await?;
         tunnel.carry().await;
         tunnel.tear_down().await;
         Ok(())

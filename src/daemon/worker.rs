@@ -4,6 +4,8 @@
 //! whenever its stream is up. It answers PINGs and finds out by itself whether the peer is still
 //! there; what becomes of the session is decided by the daemon.
 
+mod leave;
+
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -122,7 +124,8 @@ impl Handle {
     }
 }
 
-/// Starts the worker with this index; its queue is out of the flow hash unless it is the first.
+/// Starts the worker with this index; its queue is out of the flow hash unless it is the first, or
+/// packets wait in it.
 ///
 /// # Errors
 /// The kernel gives no thread, or no event queue.
@@ -133,6 +136,7 @@ pub fn start(
     events: UnboundedSender<Event>,
 ) -> io::Result<Handle> {
     let (commands, inbox) = unbounded_channel();
+    let enabled = index == 0 || queue.may_hold_packets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = thread::Builder::new().name(format!("stream-{index}")).spawn(move || {
         let worker = Worker {
@@ -145,7 +149,7 @@ pub fn start(
             ),
             parameters,
             tun: None,
-            enabled: index == 0,
+            enabled,
             connection: None,
             events,
         };
@@ -211,26 +215,30 @@ impl Worker {
                 Err(InterfaceGone) => self.lose_interface(),
             }
         }
-        if let Some(connection) = &mut self.connection {
-            let mut turn = Turn {
-                connection,
-                outbound: &mut self.outbound,
-                inbound: &self.inbound,
-                tun: self.tun.as_ref(),
-                events: &self.events,
-                parameters: &self.parameters,
-            };
-            match turn.take() {
-                Ok(Moved { busy: more, gone }) => {
-                    busy |= more;
-                    if gone.is_some() {
-                        self.lose_interface();
-                    }
+        match self.exchange() {
+            Ok(Moved { busy: more, gone }) => {
+                busy |= more;
+                if gone.is_some() {
+                    self.lose_interface();
                 }
-                Err(loss) => self.lose_connection(loss),
             }
+            Err(loss) => self.lose_connection(loss),
         }
         busy
+    }
+
+    /// Moves packets between queue, connection and interface.
+    fn exchange(&mut self) -> Result<Moved, Loss> {
+        let Some(connection) = &mut self.connection else { return Ok(Moved::default()) };
+        let turn = Turn {
+            connection,
+            outbound: &mut self.outbound,
+            inbound: &self.inbound,
+            tun: self.tun.as_ref(),
+            events: &self.events,
+            parameters: &self.parameters,
+        };
+        turn.take()
     }
 
     /// Does what it is told; gives the reason when it is told to stop.
@@ -327,19 +335,14 @@ impl Worker {
             match &loss {
                 Loss::Protocol(_) => self.close(connection, Reason::Protocol),
                 Loss::Silent(_) => self.close(connection, Reason::Silent),
-                Loss::Io(_) | Loss::Bye(_) => {
-                    self.outbound.take_back(&mut connection.stream, Time::now())
+                Loss::Io(_) => self.outbound.take_back(&mut connection.stream, Time::now()),
+                Loss::Bye(_) => {
+                    self.outbound.take_back(&mut connection.stream, Time::now());
+                    // The peer reads until we close; what is sealed can go nowhere else.
+                    let _ = self.outbound.flush(&mut connection.stream);
                 }
             }
             self.report(Event::Lost(id, loss));
-        }
-    }
-
-    /// Says BYE, as far as the peer takes it without delay.
-    async fn stop(mut self, reason: Reason) {
-        if let Some(connection) = self.connection.take() {
-            let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
-            let _ = timeout(FAREWELL, farewell).await;
         }
     }
 
@@ -350,6 +353,7 @@ impl Worker {
 }
 
 /// What one turn of a connection moved.
+#[derive(Default)]
 struct Moved {
     busy: bool,
     gone: Option<InterfaceGone>,
@@ -366,7 +370,7 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn take(&mut self) -> Result<Moved, Loss> {
+    fn take(mut self) -> Result<Moved, Loss> {
         let now = Time::now();
         let mut moved = Moved { busy: false, gone: None };
         // Whole frames may have come with HELLO, or be left from the turn before.

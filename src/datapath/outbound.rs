@@ -151,6 +151,11 @@ impl Outbound {
         queue.enqueue(packet, |packet, why| lose(packet, why, pool, counters));
     }
 
+    /// Whether anything waits.
+    pub fn has_packets(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Everything that waits, for another stream to send.
     pub fn take_queue(&mut self) -> Vec<Queued> {
         self.queue.drain().collect()

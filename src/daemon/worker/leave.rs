@@ -1,0 +1,53 @@
+//! The end of a worker: nothing is lost that can still be sent or delivered.
+
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use crate::wire::bye::{self, Reason};
+use crate::wire::frame::Kind;
+
+use super::{Connection, FAREWELL, Loss, Worker, wait};
+
+/// How long what waits may take to be sent before the last word.
+const CLEARANCE: Duration = Duration::from_millis(200);
+
+impl Worker {
+    /// Sends what waits and says BYE, as far as the peer takes it without delay, and delivers what
+    /// was on its way meanwhile. What is in the TUN queue stays there, for the process that takes
+    /// it over.
+    pub(super) async fn stop(mut self, reason: Reason) {
+        // Errors are the end of the connection: nothing is left to be done then.
+        let _ = timeout(CLEARANCE, self.clear_out()).await;
+        let _ = timeout(FAREWELL, self.take_leave(reason)).await;
+    }
+
+    /// Goes on with the connection alone, until nothing waits any more.
+    async fn clear_out(&mut self) -> Result<(), Loss> {
+        loop {
+            let moved = self.exchange()?;
+            let Some(connection) = &self.connection else { return Ok(()) };
+            if !self.outbound.has_packets() && connection.stream.unsent() == 0 {
+                return Ok(());
+            }
+            if moved.busy {
+                yield_now().await;
+            } else {
+                wait(None, Some(connection)).await;
+            }
+        }
+    }
+
+    /// Says BYE and delivers packets until the peer has closed its end.
+    async fn take_leave(&mut self, reason: Reason) -> Result<(), Loss> {
+        let Some(Connection { stream, .. }) = &mut self.connection else { return Ok(()) };
+        stream.say_last(Kind::Bye, bye::body(reason, "")).await?;
+        loop {
+            while self.inbound.deliver(stream, self.tun.as_ref())?.heard {}
+            if !stream.read()? {
+                stream.readable().await?;
+            }
+        }
+    }
+}
