@@ -24,12 +24,13 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "systemd",
     "systemd-sysv",
     "dbus",
     "iproute2",
     "iputils-ping",
+    "iperf3",
     "procps",
     "openssh-server",
     "autopkgtest",
