@@ -190,7 +190,7 @@ impl Interface {
         }
         let applied = self.netlink.apply_exactly(&self.desired).await;
         let changes = listed(&applied);
-        self.judge(&applied);
+        self.take_stock(&applied);
         report!(
             messages::INTERFACE_ADOPTED,
             interface = self.name(),
@@ -285,12 +285,12 @@ impl Interface {
 
     async fn apply(&mut self) -> Applied {
         let applied = self.netlink.apply(&self.desired).await;
-        self.judge(&applied);
+        self.take_stock(&applied);
         applied
     }
 
-    /// Says what is wrong, and comes back to it.
-    fn judge(&mut self, applied: &Applied) {
+    /// What is wrong is said, and tried again.
+    fn take_stock(&mut self, applied: &Applied) {
         for shortcoming in &applied.shortcomings {
             if self.shortcomings.failed(&shortcoming.to_string()) {
                 report!(messages::CARRIER_UNHEEDED, error = shortcoming);

@@ -55,7 +55,7 @@ messages! {
         cause: "The interface is up with its addresses and routes, or, if link.ready asks for it, the peer is connected; systemd has been told."
         remedy: "Nothing needs doing."
     STOPPING INFO "162757194b1340139fcccd9e0c797b00" "stopping"
-        cause: "The daemon was asked to stop and says goodbye to the peer; the interface goes away with it."
+        cause: "The daemon was asked to stop and says goodbye to the peer. The interface goes away with it, unless systemd keeps it open for a restart."
         remedy: "Nothing needs doing."
     CONFIGURATION_REJECTED ERROR "fce9fffc38bd4d08a4dd4f9436252726" "configuration rejected"
         cause: "The configuration has errors, each named with its file and line, or names a key or an interface that can't be used."

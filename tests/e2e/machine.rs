@@ -24,7 +24,7 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-const PACKAGES: [&str; 11] = [
+pub const PACKAGES: [&str; 12] = [
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -34,6 +34,7 @@ const PACKAGES: [&str; 11] = [
     "procps",
     "openssh-server",
     "autopkgtest",
+    "lintian",
     "dpkg-dev",
     "needrestart",
 ];

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use crate::gateways::{SOON, tunnelled};
+use crate::gateways::{INTERFACE, PING, SOON, tunnelled};
 use crate::machine::{Machine, Release, Running, World};
 use crate::wait::eventually;
 
 on_both_releases! {
     a_restart_interrupts_nothing,
+    packets_wait_while_no_daemon_runs,
+    a_socket_unit_holds_the_port_and_starts_the_daemon,
 }
-
-const INTERFACE: &str = "cat /sys/class/net/tun0/ifindex; ip -6 route show dev tun0
-                         ip -6 address show dev tun0";
 
 fn a_restart_interrupts_nothing(release: Release) {
     let world = World::new();
@@ -45,6 +44,52 @@ fn a_restart_interrupts_nothing(release: Release) {
         machine
             .run("journalctl --sync; journalctl -u tunnel64d@tun0 | grep 'interface taken over'");
     }
+}
+
+fn packets_wait_while_no_daemon_runs(release: Release) {
+    let world = World::new();
+    let (near, _far) = tunnelled(&world, release);
+    let slow = "[Service]\nRestartSec=3s\n";
+    near.write("/etc/systemd/system/tunnel64d@.service.d/e2e.conf", "-m 0644", slow);
+    near.run("systemctl daemon-reload");
+    let before = near.pid();
+    near.run(&format!("kill -KILL {before}; while test -d /proc/{before}; do sleep 0.01; done"));
+    let said = near.run("ping -c 10 -i 0.1 -W 10 fc00:1234:ffff::10");
+    assert!(said.contains("10 received, 0% packet loss"), "{said}");
+    // The first of them waited for as long as it took.
+    let slowest =
+        said.split("time=").skip(1).filter_map(|rest| rest.split(' ').next()?.parse().ok());
+    let slowest = slowest.fold(0.0_f64, f64::max);
+    assert!(slowest > 1500.0, "{said}");
+}
+
+fn a_socket_unit_holds_the_port_and_starts_the_daemon(release: Release) {
+    let world = World::new();
+    let (near, far) = tunnelled(&world, release);
+    near.run(
+        "systemctl disable --now tunnel64d@tun0
+         sed -i '/^connect = /d' /etc/tunnel64d/tun0.toml
+         mkdir -p /etc/systemd/system/tunnel64d@tun0.socket.d",
+    );
+    far.run("sed -i '/^listen = /d' /etc/tunnel64d/tun0.toml; systemctl restart tunnel64d@tun0");
+    let address = "[Socket]\nListenStream=\nListenStream=172.16.2.131:4641\n";
+    near.write("/etc/systemd/system/tunnel64d@tun0.socket.d/address.conf", "-m 0644", address);
+    near.run("systemctl daemon-reload; systemctl enable --now tunnel64d@tun0.socket");
+    // The peer connects by itself.
+    near.await_success("systemctl is-active tunnel64d@tun0", SOON);
+    near.await_success(PING, SOON);
+    let log = near.run("journalctl --sync; journalctl --no-pager -u tunnel64d@tun0");
+    assert!(!log.contains("has another address"), "{log}");
+
+    near.write(
+        "/etc/tunnel64d/tun0.d/port.toml",
+        "-m 0640 -g tunnel64d",
+        "link.listen = \"172.16.2.131:4642\"\n",
+    );
+    near.run("systemctl restart tunnel64d@tun0");
+    near.await_success(PING, SOON);
+    let difference = "address=172.16.2.131:4641 configured=172.16.2.131:4642";
+    near.run(&format!("journalctl --sync; journalctl -u tunnel64d@tun0 | grep {difference:?}"));
 }
 
 /// A ping every ten milliseconds, from the near gateway through the tunnel.
