@@ -128,6 +128,19 @@ impl Interface {
         None
     }
 
+    /// From now on the interface is to look like this: adds and mends what is listed and removes
+    /// what was and no longer is. What could not be done is in [`Self::trouble`] and tried again.
+    pub async fn reconfigure(&mut self, desired: Desired) {
+        let former = std::mem::replace(&mut self.desired, desired);
+        let applied = self.netlink.replace(&former, &self.desired).await;
+        self.take_stock(&applied);
+    }
+
+    /// The MTU that the interface has, or is to have.
+    pub fn mtu(&self) -> u16 {
+        self.desired.mtu
+    }
+
     /// Limits the MTU to what both ends agreed on.
     pub async fn set_mtu(&mut self, mtu: u16) {
         if self.desired.mtu != mtu {

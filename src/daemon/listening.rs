@@ -30,12 +30,21 @@ pub struct Listening {
     listener: Option<TcpListener>,
     due: Option<Time>,
     trouble: Trouble,
+    /// Whether it is a socket unit's.
+    activated: bool,
 }
 
 impl Listening {
     /// A port that [`Self::poll`] will bind.
     pub fn new(address: SocketAddr, options: tcp::Options, now: Time) -> Self {
-        Self { address, options, listener: None, due: Some(now), trouble: Trouble::default() }
+        Self {
+            address,
+            options,
+            listener: None,
+            due: Some(now),
+            trouble: Trouble::default(),
+            activated: false,
+        }
     }
 
     /// The port of `link.listen`: that of a socket unit, that of the process before, or one that
@@ -71,11 +80,9 @@ impl Listening {
             Ok(taken) => taken,
             Err(error) => return report!(messages::SOCKET_UNUSED, error = error),
         };
-        if address != self.address {
-            let configured = self.address;
-            report!(messages::LISTENING_ELSEWHERE, address = address, configured = configured);
-        }
-        self.address = address;
+        let configured = std::mem::replace(&mut self.address, address);
+        self.compare(configured);
+        self.activated = true;
         self.take(listener);
     }
 
@@ -93,14 +100,52 @@ impl Listening {
     }
 
     fn take(&mut self, listener: TcpListener) {
-        report!(messages::LISTENING, address = self.address);
         self.listener = Some(listener);
         self.due = None;
+        self.mention();
+    }
+
+    /// Whether it is a socket unit's, which stays whatever the configuration says.
+    pub fn is_activated(&self) -> bool {
+        self.activated
+    }
+
+    /// Says so if the configuration has another address than the socket unit.
+    pub fn compare(&self, configured: SocketAddr) {
+        if configured != self.address {
+            let address = self.address;
+            report!(messages::LISTENING_ELSEWHERE, address = address, configured = configured);
+        }
     }
 
     /// The port, once it is bound.
     pub fn port(&self) -> Option<&TcpListener> {
         self.listener.as_ref()
+    }
+
+    /// A port that is bound already, in place of the `present` one, which goes on until it is
+    /// dropped. One that is taken is waited for only if it was waited for before.
+    ///
+    /// # Errors
+    /// Why the port can't be had.
+    pub fn in_place_of(
+        present: Option<&Self>,
+        address: SocketAddr,
+        options: tcp::Options,
+        now: Time,
+    ) -> io::Result<Self> {
+        let listener = match present {
+            Some(Self { listener: Some(old), .. }) => {
+                tcp::listen_in_place_of(old, address, &options)?
+            }
+            Some(waiting) if waiting.address == address => {
+                return Ok(Self::new(address, options, now));
+            }
+            _ => tcp::listen(address, &options)?,
+        };
+        let trouble = Trouble::default();
+        let activated = false;
+        Ok(Self { address, options, listener: Some(listener), due: None, trouble, activated })
     }
 
     /// When [`Self::poll`] has something to do.
@@ -127,6 +172,13 @@ impl Listening {
                 self.pause(now, BIND_AGAIN, &error);
                 false
             }
+        }
+    }
+
+    /// Says that the port is there, if it is.
+    pub fn mention(&self) {
+        if self.listener.is_some() {
+            report!(messages::LISTENING, address = self.address);
         }
     }
 
@@ -231,6 +283,24 @@ mod tests {
         listening.poll(now + BIND_AGAIN);
         assert!(listening.listener.is_some());
         assert_eq!((listening.due(), listening.trouble()), (None, None));
+    }
+
+    #[tokio::test]
+    async fn a_successor_is_bound_at_once_or_waits_where_its_predecessor_waited() {
+        let now = Time::now();
+        let held = bound(now);
+        let address = held.listener.as_ref().unwrap().local_addr().unwrap();
+        fn next(present: Option<&Listening>, address: SocketAddr) -> io::Result<Listening> {
+            Listening::in_place_of(present, address, options(), Time::now())
+        }
+        assert!(next(None, address).is_err());
+        let waiting = Listening::new(address, options(), now);
+        assert!(next(Some(&waiting), address).is_ok_and(|next| next.due().is_some()));
+        let same = next(Some(&held), address).unwrap();
+        drop(held);
+        assert!(same.listener.is_some() && same.due().is_none());
+        let elsewhere = "127.0.0.1:0".parse().unwrap();
+        assert!(next(Some(&waiting), elsewhere).is_ok_and(|next| next.listener.is_some()));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
 //! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
 //! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
-//! configured. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
+//! configured. [`reload`] reads the configuration again. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
 //! what each room needs.
 
 pub mod arrivals;
@@ -11,6 +11,7 @@ pub mod interface;
 pub mod introduction;
 pub mod listening;
 pub mod parameters;
+pub mod reload;
 pub mod status;
 pub mod tunnel;
 pub mod watchdog;
@@ -29,6 +30,7 @@ use crate::transport::keys::{self, PublicKey};
 use crate::transport::tls;
 use crate::tun::device::OpenError;
 
+use reload::Basis;
 use tunnel::Tunnel;
 
 /// How long name resolution that hangs may hold up the end.
@@ -91,11 +93,11 @@ impl Error {
     }
 }
 
-/// Runs the tunnel until a signal asks it to stop.
+/// Runs the tunnel until a signal asks it to stop; a reload starts from the same `basis`.
 ///
 /// # Errors
 /// What kept it from starting. Once it has started, nothing that may pass ends it.
-pub fn run(settings: &Settings) -> Result<(), Error> {
+pub fn run(settings: &Settings, basis: Basis) -> Result<(), Error> {
     let notifier = Notifier::default();
     let inherited = Inherited::take(&notifier);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -104,7 +106,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         .map_err(Error::system("starting the event loop"))?;
     let result = runtime.block_on(async {
         report!(messages::STARTED, version = env!("CARGO_PKG_VERSION"));
-        let mut tunnel = Tunnel::set_up(settings, notifier, inherited).await?;
+        let mut tunnel = Tunnel::set_up(settings, basis, notifier, inherited).await?;
         tunnel.carry().await;
         tunnel.tear_down().await;
         Ok(())

@@ -1,9 +1,11 @@
 //! The main loop of a tunnel: everything that happens, and what is done about it.
 //!
 //! [`Tunnel::carry`] is the loop. What becomes of connections is in [`connections`], what the
-//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`].
+//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`], and what
+//! a new configuration means in [`reload`].
 
 mod connections;
+mod reload;
 mod sessions;
 
 use std::collections::HashMap;
@@ -19,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use crate::config::{Ready, Settings};
 use crate::link::negotiate::Ours;
 use crate::link::peers::Peers;
-use crate::link::session::{Session, StreamId};
+use crate::link::session::{Identity, Session, StreamId};
 use crate::metrics::Counters;
 use crate::packet::offload::Accepts;
 use crate::service::flap::Flap;
@@ -37,6 +39,7 @@ use crate::{note, report};
 use super::arrivals::{Arrivals, Happened};
 use super::interface::{Interface, Queues};
 use super::listening::Listening;
+use super::reload::Basis;
 use super::status::{Connected, State};
 use super::watchdog::{Verdict, Watchdog};
 use super::worker::{self, Command, Event, Handle};
@@ -61,9 +64,19 @@ enum Complaint {
     StreamDown(u8),
 }
 
+/// The far end of a stream.
+#[derive(Debug, Clone, Copy)]
+struct Far {
+    address: SocketAddr,
+    identity: Identity,
+    /// Whether it dialled.
+    accepted: bool,
+}
+
 /// One tunnel.
 pub struct Tunnel {
     settings: Settings,
+    basis: Basis,
     tcp: tcp::Options,
     protection: Protection,
     ours: Ours,
@@ -78,9 +91,11 @@ pub struct Tunnel {
     arrivals: Arrivals,
     next_stream: StreamId,
     /// Where the connections of streams lead.
-    addresses: HashMap<StreamId, SocketAddr>,
+    far_ends: HashMap<StreamId, Far>,
     /// The far end of the session, while there is one.
     peer: Option<SocketAddr>,
+    /// The largest MTU that the peer of the present session has been told, if it is no longer ours.
+    told_mtu: u16,
     carrier: bool,
     watchdog: Option<Watchdog>,
     notifier: Notifier,
@@ -101,6 +116,7 @@ impl Tunnel {
     /// What a tunnel can't be without: the interface, netlink, threads.
     pub async fn set_up(
         settings: &Settings,
+        basis: Basis,
         notifier: Notifier,
         mut inherited: Inherited,
     ) -> Result<Self, Error> {
@@ -126,6 +142,7 @@ impl Tunnel {
             notifier.watchdog_limit().map(|limit| Watchdog::new(limit, workers.len(), now));
         let mut tunnel = Self {
             settings: settings.clone(),
+            basis,
             needed: HashMap::new(),
             session: Session::new(parameters::session(settings, &protection, ours.clone())?, now),
             tcp,
@@ -138,8 +155,9 @@ impl Tunnel {
             listening,
             arrivals,
             next_stream: 0,
-            addresses: HashMap::new(),
+            far_ends: HashMap::new(),
             peer: None,
+            told_mtu: 0,
             carrier,
             watchdog,
             notifier,
@@ -173,9 +191,7 @@ impl Tunnel {
             let Self { arrivals, listening, interface, .. } = &mut *self;
             match arrivals.next(listening.as_mut(), interface, due).await {
                 Happened::Stop => return,
-                Happened::Hangup => {
-                    note!(WARN, "reloading is not built yet: restart to apply a new configuration");
-                }
+                Happened::Hangup => drop(self.reload().await),
                 Happened::Connected(result) => self.connected(result),
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,

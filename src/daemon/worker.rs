@@ -46,6 +46,8 @@ pub struct Parameters {
     pub keepalive: Duration,
     /// Silence after which a stream is given up.
     pub dead_after: Duration,
+    /// How long the kernel may wait for an acknowledgement before it gives a stream up.
+    pub unacknowledged_limit: Duration,
     /// Where packets are counted.
     pub counters: Arc<Counters>,
 }
@@ -65,6 +67,8 @@ pub enum Command {
     Adopt(Vec<Queued>),
     /// Set or clear the carrier of the interface.
     Carrier(bool),
+    /// From now on these hold, for the present connection as well.
+    Reconfigure(Box<Parameters>),
     /// Answer with [`Event::Alive`].
     Beat,
     /// Say BYE with this reason and end.
@@ -103,6 +107,9 @@ pub enum Loss {
     /// The peer was silent for too long.
     #[error("nothing was heard from the peer for {} s", .0.as_secs())]
     Silent(Duration),
+    /// A new configuration does not take the peer any more.
+    #[error("{0}")]
+    Unwelcome(&'static str),
 }
 
 /// A running worker, as the daemon holds it.
@@ -263,10 +270,22 @@ impl Worker {
                     self.outbound.clear();
                 }
             }
+            Command::Reconfigure(parameters) => self.reconfigure(*parameters),
             Command::Beat => self.report(Event::Alive(self.index)),
             Command::Stop(reason) => return Some(reason),
         }
         None
+    }
+
+    fn reconfigure(&mut self, parameters: Parameters) {
+        self.inbound.reconfigure(parameters.sanitiser, parameters.sources.clone());
+        self.outbound.reconfigure(parameters.queue);
+        if let Some(connection) = &mut self.connection {
+            connection.liveness.set_times(parameters.keepalive, parameters.dead_after);
+            connection.next_check = Time::now();
+            connection.stream.limit_unacknowledged(parameters.unacknowledged_limit);
+        }
+        self.parameters = parameters;
     }
 
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
@@ -277,7 +296,10 @@ impl Worker {
                 // Our HELLO may still wait. It has to be under way before the old connection is
                 // closed: the peer may hold on to the session for its sake.
                 let _ = self.outbound.flush(&mut stream);
-                let Parameters { keepalive, dead_after, .. } = self.parameters;
+                let Parameters { keepalive, dead_after, unacknowledged_limit, .. } =
+                    self.parameters;
+                // It may have been made before these parameters were in force.
+                stream.limit_unacknowledged(unacknowledged_limit);
                 let liveness = Liveness::new(keepalive, dead_after, now);
                 self.connection = Some(Connection { id, stream, peer, liveness, next_check: now });
             }
@@ -335,7 +357,9 @@ impl Worker {
             match &loss {
                 Loss::Protocol(_) => self.close(connection, Reason::Protocol),
                 Loss::Silent(_) => self.close(connection, Reason::Silent),
-                Loss::Io(_) => self.outbound.take_back(&mut connection.stream, Time::now()),
+                Loss::Io(_) | Loss::Unwelcome(_) => {
+                    self.outbound.take_back(&mut connection.stream, Time::now())
+                }
                 Loss::Bye(_) => {
                     self.outbound.take_back(&mut connection.stream, Time::now());
                     // The peer reads until we close; what is sealed can go nowhere else.

@@ -88,6 +88,13 @@ impl Outbound {
         }
     }
 
+    /// From now on these hold, also for what waits already.
+    pub fn reconfigure(&mut self, parameters: QueueParameters) {
+        let QueueParameters { codel, limit, mark } = parameters;
+        self.queue.reconfigure(codel, limit, mark);
+        self.target = codel.target;
+    }
+
     /// Steps 1 to 3: takes what the TUN queue has, up to a turn's worth. Says whether it had any.
     ///
     /// # Errors

@@ -75,6 +75,11 @@ impl FlowQueue {
         }
     }
 
+    /// From now on these hold, also for what waits already.
+    pub fn reconfigure(&mut self, parameters: Parameters, limit: usize, mark: bool) {
+        (self.parameters, self.limit, self.mark) = (parameters, limit, mark);
+    }
+
     /// Adds a packet, and hands what had to make room for it to `dropped`.
     pub fn enqueue(&mut self, packet: Queued, dropped: impl FnMut(Queued, Dropped)) {
         let index = bucket(packet.flow);
@@ -335,6 +340,23 @@ mod tests {
             assert!(queue.held <= 300_000);
         }
         assert!(dropped.len() > 700 && dropped.iter().all(|flow| *flow == 1));
+    }
+
+    #[test]
+    fn new_parameters_keep_what_waits_as_far_as_it_has_room() {
+        let mut queue = queue(1 << 20);
+        for flow in 0..20 {
+            queue.enqueue(packet(flow, 1000, at(0)), |_, _| panic!("there is room"));
+        }
+        let held = queue.held;
+        queue.reconfigure(PARAMETERS, held, false);
+        assert_eq!(queue.held, held);
+        let mut dropped = 0;
+        queue.enqueue(packet(3, 1000, at(0)), |_, why| {
+            assert_eq!(why, Dropped::Overflow);
+            dropped += 1;
+        });
+        assert!(dropped > 0 && queue.held <= held);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod window;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -205,6 +206,12 @@ impl Stream {
             // Without it the line is a little slower to react.
             let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes);
         }
+    }
+
+    /// Has the kernel give the connection up when sent bytes stay unacknowledged for this long.
+    pub fn limit_unacknowledged(&mut self, limit: Duration) {
+        // Refused on a connection that is gone only.
+        let _ = SockRef::from(&self.tcp).set_tcp_user_timeout(Some(limit));
     }
 
     /// Bytes that wait to be sent.

@@ -128,6 +128,27 @@ impl Lab {
         })
     }
 
+    /// A new private key in a file of this name, and its public one.
+    pub fn make_key(&self, name: &str) -> (PathBuf, String) {
+        let run = |argument: &str, input: &str| {
+            let mut child = Command::new(binary())
+                .arg(argument)
+                .env_remove("TUNNEL64D_BIN")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("the daemon's program");
+            child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
+            String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("base64")
+        };
+        let private = run("genkey", "");
+        let file = self.file(name);
+        let mut open = OpenOptions::new();
+        let opened = open.write(true).create_new(true).mode(0o600).open(&file);
+        opened.expect("a key file").write_all(private.as_bytes()).expect("written");
+        (file, run("pubkey", &private).trim().to_owned())
+    }
+
     /// A file of this lab, for configuration and logs.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -227,7 +248,25 @@ impl Daemon {
         self.process = lab.launch(&self.dir, self.host);
     }
 
-    /// Replaces the drop-in, for the next start.
+    /// SIGHUP; returns the lines about it when it is done with it.
+    pub fn reload(&self) -> String {
+        let verdicts = || -> Vec<String> {
+            let log = self.log();
+            let verdicts = log.lines().filter(|line| {
+                line.contains("configuration reloaded") || line.contains("reload rejected")
+            });
+            verdicts.map(str::to_owned).collect()
+        };
+        let before = verdicts().len();
+        let pid = Pid::from_raw(self.pid().try_into().expect("a PID"));
+        kill(pid, Signal::SIGHUP).expect("it runs");
+        eventually("a verdict on the reload", Duration::from_secs(10), || {
+            verdicts().len() > before
+        });
+        verdicts()[before..].join("\n")
+    }
+
+    /// Replaces the drop-in, for the next start or reload.
     pub fn reconfigure(&self, drop_in: &str) {
         fs::write(self.dir.join("tun0.d/test.toml"), drop_in).expect("a drop-in");
     }

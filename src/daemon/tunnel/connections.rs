@@ -23,7 +23,7 @@ use crate::wire::frame::{Kind, MAX_PACKET};
 use crate::wire::hello::Hello;
 use crate::{note, report};
 
-use super::{Complaint, Tunnel};
+use super::{Complaint, Far, Tunnel};
 
 impl Tunnel {
     pub(super) fn dial_what_is_due(&mut self) {
@@ -82,11 +82,15 @@ impl Tunnel {
             Ok(introduced) => introduced,
             Err(failure) => return self.not_greeted(peer, &failure),
         };
+        let far = Far { address: stream.peer(), identity, accepted: true };
+        if self.objection(&far, true).is_some() {
+            return self.turn_away(stream, Reason::Unwelcome);
+        }
         let id = self.name_stream();
         match self.session.accepted(Time::now(), id, &hello, identity) {
             Ok((reply, actions)) => {
                 stream.push_control(Kind::Hello, &reply.to_body());
-                self.attach(id, stream, &hello);
+                self.attach(id, stream, &hello, far);
                 self.carry_out(actions, peer).await;
             }
             Err(reason) => self.turn_away(stream, reason),
@@ -103,12 +107,17 @@ impl Tunnel {
                 return self.not_dialled(dial, &failure);
             }
         };
-        let id = self.name_stream();
         let peer = stream.peer();
+        let far = Far { address: peer, identity, accepted: false };
+        if self.objection(&far, true).is_some() {
+            self.session.dial_failed(now, dial.attempt);
+            return self.turn_away(stream, Reason::Unwelcome);
+        }
+        let id = self.name_stream();
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
                 self.dialling.is_over();
-                self.attach(id, stream, &hello);
+                self.attach(id, stream, &hello, far);
                 self.carry_out(actions, peer).await;
             }
             Err(reason) => self.turn_away(stream, reason),
@@ -116,12 +125,11 @@ impl Tunnel {
     }
 
     /// Hands a connection to the worker of its stream.
-    fn attach(&mut self, id: StreamId, stream: Stream, hello: &Hello) {
+    fn attach(&mut self, id: StreamId, stream: Stream, hello: &Hello, far: Far) {
         let Some(worker) = self.workers.get(usize::from(hello.stream)) else { return };
-        let peer = stream.peer();
-        report!(messages::STREAM_UP, stream = hello.stream, peer = peer);
-        self.addresses.insert(id, peer);
-        self.peers.met(peer.ip());
+        report!(messages::STREAM_UP, stream = hello.stream, peer = far.address);
+        self.far_ends.insert(id, far);
+        self.peers.met(far.address.ip());
         let limits = PeerLimits {
             accepts: Accepts::from_bits_truncate(hello.features),
             max_packet: usize::try_from(hello.max_packet).unwrap_or(MAX_PACKET),

@@ -20,7 +20,7 @@ impl Tunnel {
         for action in actions {
             match action {
                 Action::Close(id, reason) => {
-                    self.addresses.remove(&id);
+                    self.far_ends.remove(&id);
                     for worker in &self.workers {
                         worker.tell(Command::Close(id, reason));
                     }
@@ -36,7 +36,7 @@ impl Tunnel {
     /// A connection is gone.
     pub(super) fn lost(&mut self, id: StreamId, loss: &Loss) {
         let now = Time::now();
-        let peer = self.addresses.remove(&id);
+        let peer = self.far_ends.remove(&id).map(|far| far.address);
         if matches!(loss, Loss::Bye(bye) if bye.reason == Reason::Restarting) {
             self.session.peer_restarts(now);
         }
@@ -114,6 +114,9 @@ impl Tunnel {
             );
         }
         self.interface.set_mtu(mtu).await;
+        if std::mem::take(&mut self.told_mtu) > self.ours.mtu {
+            self.reconfigure_workers();
+        }
         // Streams that the peer does not have can't carry anything.
         for (index, worker) in self.workers.iter().enumerate().skip(1) {
             let up = u8::try_from(index).is_ok_and(|index| self.session.stream(index).is_some());
