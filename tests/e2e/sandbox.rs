@@ -6,6 +6,9 @@ use crate::machine::{Machine, Release, World};
 on_both_releases! {
     the_daemon_runs_as_its_own_user_with_two_capabilities,
     the_unit_is_well_formed_and_hardly_exposed,
+}
+
+on_one_release! {
     the_journal_explains_each_line,
 }
 
