@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::wire::bye::{self, Reason};
 use crate::wire::frame::Kind;
 
-use super::{Connection, FAREWELL, Loss, Worker, wait};
+use super::{Connection, FAREWELL, Loss, Worker};
 
 /// How long what waits may take to be sent before the last word.
 const CLEARANCE: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ impl Worker {
             if moved.busy {
                 yield_now().await;
             } else {
-                wait(None, Some(connection)).await;
+                self.connection_moves().await;
             }
         }
     }
