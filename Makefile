@@ -30,7 +30,7 @@ SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard
 
 help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
-	@echo 'make test    everything: lint, units, properties, the lab (root)'
+	@echo 'make test    everything: lint, units, properties, the lab, the package (root)'
 	@echo 'make quick   units, properties and single-host checks, under two minutes'
 	@echo 'make bench   side by side with its peers, a quarter of an hour (root); shorter: QUICK=1,'
 	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
@@ -60,6 +60,7 @@ test: lint
 	$(PYTHON_TESTS)
 	$(CARGO) test --locked --doc
 	RUST_TEST_THREADS=2 $(CARGO) test --locked --test lab
+	$(MAKE) e2e reproducible
 
 quick:
 	@tests/need $(TOOLCHAIN) python3:python3

@@ -19,12 +19,34 @@ const STATUSES: [(&str, &str); 6] = [
 ];
 
 /// Where things are.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("/etc/tunnel64d/NAME.toml", "Configuration of the tunnel NAME, see tunnel64d.toml(5)."),
     ("/etc/tunnel64d/tunnel64d.toml", "Configuration that all tunnels share."),
     ("/usr/share/doc/tunnel64d/examples/tun0.toml", "An example with every key."),
     ("/run/tunnel64d/", "Control sockets."),
     ("/usr/lib/systemd/system/tunnel64d@.service", "The unit of every tunnel."),
+    (
+        "/usr/lib/systemd/system/tunnel64d@.socket",
+        "A unit that holds the port of a tunnel; optional.",
+    ),
+];
+
+/// What the service manager says (systemd.exec(5)).
+const ENVIRONMENT: [(&str, &str); 3] = [
+    (
+        "NOTIFY_SOCKET",
+        "Where readiness, status and liveness are told, and where the interface and the port are \
+         kept open for the next process.",
+    ),
+    (
+        "LISTEN_FDS, LISTEN_FDNAMES",
+        "What is taken over: from the process before the interface's queues, tun-0 to tun-15, and \
+         the port, bound; from a socket unit the port, listen.",
+    ),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "Where the private key is the file tunnel64d.key, unless the configuration names another.",
+    ),
 ];
 
 /// The layers of configuration, lowest first.
@@ -56,6 +78,7 @@ pub fn commands(command: Command) -> io::Result<Vec<u8>> {
     man.render_options_section(&mut page)?;
     let mut rest = Roff::new();
     list(&mut rest, "EXIT STATUS", &STATUSES);
+    list(&mut rest, "ENVIRONMENT", &ENVIRONMENT);
     list(&mut rest, "FILES", &FILES);
     see_also(&mut rest, &[("tunnel64d.toml", "5"), ("systemctl", "1"), ("journalctl", "1")]);
     rest.to_writer(&mut page)?;

@@ -30,6 +30,7 @@ fn purging_removes_configuration_and_keys(release: Release) {
     let (near, _far) = tunnelled(&world, release);
     near.write("/etc/credstore/tunnel64d.tun0.key", "-m 0600", "a key\n");
     near.write("/etc/credstore/another.key", "-m 0600", "somebody else's\n");
+    near.run("systemctl enable tunnel64d@other.service tunnel64d@other.socket");
     near.run("apt-get purge -y tunnel64d");
     let left = near.run(
         "find /etc /run /usr /var/lib/systemd -name '*tunnel64d*' -not -path '/run/systemd/*'",
