@@ -19,7 +19,7 @@ TIME := 60
 PACKAGING := dpkg-buildpackage:dpkg-dev dh:debhelper
 MACHINES := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container setpriv:util-linux
 
-SCRIPTS := tests/need tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs .ci/run packaging/build-deb \
+SCRIPTS := tests/need tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs tests/e2e/installed .ci/run packaging/build-deb \
 	packaging/crates packaging/smoke debian/tests/tunnel debian/tests/service
 
 # Everything but the lab: no root, no namespaces.

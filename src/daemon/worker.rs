@@ -30,6 +30,8 @@ use crate::tun::sanitise::Sanitiser;
 use crate::wire::bye::{self, Bye, Reason};
 use crate::wire::frame::Kind;
 
+use leave::take_leave;
+
 /// How long a last word to the peer may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -168,7 +170,7 @@ pub fn start(
 struct Worker {
     index: usize,
     parameters: Parameters,
-    tun: Option<Queue>,
+    tun: Option<Arc<Queue>>,
     enabled: bool,
     connection: Option<Connection>,
     outbound: Outbound,
@@ -241,7 +243,7 @@ impl Worker {
             connection,
             outbound: &mut self.outbound,
             inbound: &self.inbound,
-            tun: self.tun.as_ref(),
+            tun: self.tun.as_deref(),
             events: &self.events,
             parameters: &self.parameters,
         };
@@ -347,17 +349,27 @@ impl Worker {
         }
     }
 
-    /// Says BYE on a connection that is over, beside everything else. What has not been sent waits
-    /// for the next one.
+    /// Says BYE on a connection that is over, beside everything else, and delivers what was on its
+    /// way. What has not been sent waits for the next one.
     fn close(&mut self, mut connection: Connection, reason: Reason) {
         self.outbound.take_back(&mut connection.stream, Time::now());
-        let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
-        drop(tokio::spawn(async move { timeout(FAREWELL, farewell).await }));
+        let (stream, inbound, tun) = (connection.stream, self.inbound.clone(), self.tun.clone());
+        drop(tokio::spawn(timeout(FAREWELL, async move {
+            match reason {
+                // Nothing more is to be had from such a peer.
+                Reason::Protocol | Reason::Unwelcome => {
+                    stream.finish(Kind::Bye, bye::body(reason, "")).await;
+                }
+                _ => drop(take_leave(stream, reason, &inbound, tun.as_deref()).await),
+            }
+        })));
     }
 
     fn take_interface(&mut self, queue: Opened) {
         match queue.watch() {
-            Ok(tun) if self.enabled || tun.attach(false).is_ok() => self.tun = Some(tun),
+            Ok(tun) if self.enabled || tun.attach(false).is_ok() => {
+                self.tun = Some(Arc::new(tun));
+            }
             _ => self.lose_interface(),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::machine::{Machine, Release, World};
-use crate::package;
+use crate::package::boot_installed;
 
 /// Long enough for a start on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -19,17 +19,20 @@ const README: &str = include_str!("../../README.md");
 
 /// Two booted machines on one wire, without the package.
 pub fn wired(world: &World, near: Release) -> (Machine<'_>, Machine<'_>) {
-    let machines = (world.boot("near", near), world.boot("far", near.other()));
-    world.wire((&machines.0, "172.16.2.131/24"), (&machines.1, "172.16.2.163/24"));
-    machines
+    let (near, far) = (world.boot("near", near), world.boot("far", near.other()));
+    wire(world, &near, &far);
+    (near, far)
+}
+
+fn wire(world: &World, near: &Machine<'_>, far: &Machine<'_>) {
+    world.wire((near, "172.16.2.131/24"), (far, "172.16.2.163/24"));
 }
 
 /// Two gateways whose tunnel passes a ping.
 pub fn tunnelled(world: &World, near: Release) -> (Machine<'_>, Machine<'_>) {
-    let (near, far) = wired(world, near);
-    for machine in [&near, &far] {
-        machine.install(&package::built());
-    }
+    let (near, far) =
+        (boot_installed(world, "near", near), boot_installed(world, "far", near.other()));
+    wire(world, &near, &far);
     configure(&near, &far);
     for machine in [&near, &far] {
         machine.run("systemctl enable --now tunnel64d@tun0");

@@ -5,6 +5,9 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use crate::datapath::inbound::Inbound;
+use crate::transport::Stream;
+use crate::tun::device::Queue;
 use crate::wire::bye::{self, Reason};
 use crate::wire::frame::Kind;
 
@@ -20,7 +23,10 @@ impl Worker {
     pub(super) async fn stop(mut self, reason: Reason) {
         // Errors are the end of the connection: nothing is left to be done then.
         let _ = timeout(CLEARANCE, self.clear_out()).await;
-        let _ = timeout(FAREWELL, self.take_leave(reason)).await;
+        if let Some(Connection { stream, .. }) = self.connection.take() {
+            let leave = take_leave(stream, reason, &self.inbound, self.tun.as_deref());
+            let _ = timeout(FAREWELL, leave).await;
+        }
     }
 
     /// Goes on with the connection alone, until nothing waits any more.
@@ -38,16 +44,21 @@ impl Worker {
             }
         }
     }
+}
 
-    /// Says BYE and delivers packets until the peer has closed its end.
-    async fn take_leave(&mut self, reason: Reason) -> Result<(), Loss> {
-        let Some(Connection { stream, .. }) = &mut self.connection else { return Ok(()) };
-        stream.say_last(Kind::Bye, bye::body(reason, "")).await?;
-        loop {
-            while self.inbound.deliver(stream, self.tun.as_ref())?.heard {}
-            if !stream.read()? {
-                stream.readable().await?;
-            }
+/// Says BYE and delivers packets until the peer has closed its end. Must be bounded in time by the
+/// caller.
+pub(super) async fn take_leave(
+    mut stream: Stream,
+    reason: Reason,
+    inbound: &Inbound,
+    tun: Option<&Queue>,
+) -> Result<(), Loss> {
+    stream.say_last(Kind::Bye, bye::body(reason, "")).await?;
+    loop {
+        while inbound.deliver(&mut stream, tun)?.heard {}
+        if !stream.read()? {
+            stream.readable().await?;
         }
     }
 }
