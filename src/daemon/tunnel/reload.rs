@@ -90,7 +90,7 @@ impl Tunnel {
             parameters::session(settings, &protection, ours.clone()).map_err(Reason::from)?;
         let tcp = parameters::tcp(settings);
         if tcp != self.tcp {
-            tcp::probe(&tcp).map_err(Reason::Socket)?;
+            Refused::unless_possible(&tcp)?;
         }
         let port = self.prepare_port(settings, &tcp)?;
         Ok(Prepared { loaded, changed, protection, tcp, ours, session, port })
