@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use crate::metrics::snapshot::{Kind, Problem};
 use crate::time::Time;
@@ -16,6 +17,8 @@ use super::introduction::Failure;
 
 /// Endpoints and addresses whose failures are told apart.
 const MOST: usize = 4;
+
+type Versions = RangeInclusive<u8>;
 
 /// What is remembered of what went wrong.
 #[derive(Debug, Default)]
@@ -134,18 +137,25 @@ pub fn of_hello(peer: SocketAddr, hello: &Hello, reason: Reason) -> Option<Probl
             _ => None,
         };
     }
-    let (theirs, ours) = (&hello.versions, VERSIONS);
+    Some(version(peer, &hello.versions, &VERSIONS))
+}
+
+fn version(peer: SocketAddr, theirs: &Versions, ours: &Versions) -> Problem {
     let (which, place) =
         if theirs.end() < ours.start() { ("the peer's", "there") } else { ("this", "here") };
-    Some(problem(
+    let range = |versions: &Versions| match (versions.start(), versions.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    };
+    problem(
         Kind::Version,
         format!(
             "{peer} speaks version {} of the protocol, this end {}: {which} tunnel64d is too old",
-            range(theirs.start(), theirs.end()),
-            range(ours.start(), ours.end()),
+            range(theirs),
+            range(ours)
         ),
         format!("Update tunnel64d {place}, and restart it: `tunnel64d --version` on both."),
-    ))
+    )
 }
 
 /// The session has ended and no attempt has failed yet.
@@ -177,7 +187,11 @@ pub fn of_silence(peer: SocketAddr, seconds: u64) -> Problem {
     problem(
         Kind::Silent,
         format!("nothing has been heard from {peer} for {seconds} s"),
-        no_answer_remedy(peer),
+        format!(
+            "The path is cut, or the peer hangs: look with `ping {}`, and at firewalls that forget \
+             connections. The connection is replaced as soon as the path is back.",
+            peer.ip()
+        ),
     )
 }
 
@@ -376,6 +390,90 @@ fn plain(text: &str) -> String {
     }
 }
 
-fn range(first: &u8, last: &u8) -> String {
-    if first == last { first.to_string() } else { format!("{first} to {last}") }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const PEER: &str = "172.16.2.163:4641";
+
+    fn peer() -> SocketAddr {
+        PEER.parse().unwrap()
+    }
+
+    fn at(second: u64) -> Time {
+        Time::since_boot(Duration::from_secs(second))
+    }
+
+    fn kinds(history: &History) -> Vec<(Time, Kind)> {
+        history.problems().map(|(since, problem)| (since, problem.kind)).collect()
+    }
+
+    #[test]
+    fn the_end_that_is_too_old_is_the_one_to_update() {
+        let old = version(peer(), &(1..=1), &(2..=3));
+        assert!(old.text.ends_with(
+            "version 1 of the protocol, this end 2 to 3: the peer's tunnel64d is too old"
+        ));
+        assert!(old.remedy.starts_with("Update tunnel64d there"));
+        let new = version(peer(), &(2..=3), &(1..=1));
+        assert!(new.text.ends_with("this tunnel64d is too old"), "{}", new.text);
+        assert!(new.remedy.starts_with("Update tunnel64d here"));
+    }
+
+    #[test]
+    fn a_problem_is_as_old_as_its_first_failure_and_gone_with_a_session() {
+        let refused = || {
+            of(&Failure::Connect {
+                address: peer(),
+                source: io::ErrorKind::ConnectionRefused.into(),
+            })
+        };
+        let silent =
+            || of(&Failure::Connect { address: peer(), source: io::ErrorKind::TimedOut.into() });
+        let mut history = History::default();
+        history.dial_failed(at(1), refused());
+        history.dial_failed(at(2), refused());
+        assert_eq!(kinds(&history), [(at(1), Kind::Refused)]);
+        history.dial_failed(at(3), silent());
+        assert_eq!(kinds(&history), [(at(3), Kind::NoAnswer)]);
+        history.session_up();
+        assert_eq!(kinds(&history), []);
+        assert_eq!(history.last(), Some((at(3), "no answer from 172.16.2.163:4641")));
+    }
+
+    #[test]
+    fn a_stranger_beside_a_session_is_no_error_of_the_tunnel() {
+        let mut history = History::default();
+        history.session_up();
+        history.turned_away(at(1), of_address(peer(), "no"));
+        assert_eq!((kinds(&history), history.last()), (vec![], None));
+        history.session_down(at(2), "timed out");
+        history.turned_away(at(3), of_address(peer(), "no"));
+        assert_eq!(kinds(&history), [(at(3), Kind::TurnedAway)]);
+    }
+
+    #[test]
+    fn several_endpoints_are_told_of_but_not_any_number() {
+        let name = |n: usize| Failure::Name {
+            name: format!("vm{n}.example"),
+            source: io::Error::other(
+                "failed to lookup address information: Name or service not known",
+            ),
+        };
+        let problems = of(&Failure::All((0..9).map(name).collect()));
+        assert_eq!(problems.len(), MOST);
+        assert_eq!(problems[1].text, "vm1.example does not resolve: Name or service not known");
+        let inner = Box::new(Failure::OtherFrame);
+        let [wrapped] = &of(&Failure::Dialled { address: peer(), failure: inner })[..] else {
+            panic!("one problem")
+        };
+        assert_eq!(wrapped.text, format!("{PEER}: the first frame is no HELLO"));
+    }
+
+    #[test]
+    fn errors_of_the_kernel_lose_their_numbers_only() {
+        assert_eq!(plain("route x: File exists (os error 17); next"), "route x: File exists; next");
+        assert_eq!(plain("timed out"), "timed out");
+    }
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::datapath::InterfaceGone;
 use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
-use crate::datapath::outbound::{Outbound, PeerLimits, QueueParameters};
+use crate::datapath::outbound::{HELD_BACK, Outbound, PeerLimits, QueueParameters};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
@@ -231,7 +231,7 @@ impl Worker {
                         return self.stop(reason).await;
                     }
                 }
-                () = wait(self.tun.as_ref(), self.connection.as_ref()) => {}
+                () = self.something_to_move() => {}
             }
         }
     }
@@ -266,6 +266,35 @@ impl Worker {
             }
         }
         busy
+    }
+
+    /// Waits until there is something to move, or to check.
+    async fn something_to_move(&self) {
+        let packet = async {
+            match &self.tun {
+                Some(tun) => tun.readable().await,
+                None => pending().await,
+            }
+        };
+        let Some(Connection { stream, next_check, .. }) = &self.connection else {
+            return packet.await;
+        };
+        let room = async {
+            if stream.unsent() > 0 {
+                drop(stream.writable().await);
+            } else if self.outbound.is_held_back(stream) {
+                sleep(HELD_BACK).await;
+            } else {
+                pending::<()>().await;
+            }
+        };
+        let check = sleep_until(Instant::now() + (*next_check - Time::now()));
+        tokio::select! {
+            () = packet => {}
+            _ = stream.readable() => {}
+            () = room => {}
+            () = check => {}
+        }
     }
 
     /// Does what it is told; gives the reason when it is told to stop.
@@ -315,7 +344,7 @@ impl Worker {
     fn measure(&self, now: Time) -> Measured {
         let connection = self.connection.as_ref().map(|connection| MeasuredConnection {
             id: connection.id,
-            tcp: connection.stream.info().ok(),
+            tcp: connection.stream.info(),
             unsent: connection.stream.unsent(),
             stalled: connection.liveness.is_stalled(),
             silent: connection.liveness.silent(now),
@@ -326,6 +355,7 @@ impl Worker {
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
         let now = Time::now();
         let old = self.connection.take();
+        self.outbound.connected();
         match parked.resume() {
             Ok(mut stream) => {
                 // Our HELLO may still wait. It has to be under way before the old connection is
@@ -500,31 +530,5 @@ impl Turn<'_> {
                 Verdict::Dead => return Err(Loss::Silent(self.parameters.dead_after)),
             }
         }
-    }
-}
-
-/// Waits until there is something to move, or to check.
-async fn wait(tun: Option<&Queue>, connection: Option<&Connection>) {
-    let packet = async {
-        match tun {
-            Some(tun) => tun.readable().await,
-            None => pending().await,
-        }
-    };
-    let Some(Connection { stream, next_check, .. }) = connection else {
-        return packet.await;
-    };
-    let room = async {
-        match stream.unsent() {
-            0 => pending().await,
-            _ => drop(stream.writable().await),
-        }
-    };
-    let check = sleep_until(Instant::now() + (*next_check - Time::now()));
-    tokio::select! {
-        () = packet => {}
-        _ = stream.readable() => {}
-        () = room => {}
-        () = check => {}
     }
 }

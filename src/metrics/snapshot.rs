@@ -60,7 +60,7 @@ pub struct Snapshot {
 }
 
 /// How things are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Packets flow.
@@ -173,7 +173,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Session {
-    /// Its name, in hexadecimal digits; both ends know it.
+    /// The first digits of its name, as in the log; both ends know it.
     pub id: String,
     /// Since when it is up.
     pub since: u64,

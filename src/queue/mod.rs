@@ -7,6 +7,7 @@
 
 pub mod codel;
 mod flow_queue;
+pub mod line;
 
 use crate::packet::buffer::Buffer;
 use crate::packet::ecn;

@@ -87,6 +87,8 @@ struct State {
     layer: Option<Box<Sealed>>,
     /// Bytes that the kernel may hold unsent.
     unsent_limit: u32,
+    /// Whether the last segment waits in the kernel to become full.
+    corked: bool,
 }
 
 impl Stream {
@@ -127,7 +129,14 @@ impl Stream {
         let (outgoing, incoming) = (Outgoing::default(), Window::default());
         Self {
             tcp,
-            state: State { peer, outgoing, incoming, layer, unsent_limit: tcp::UNSENT_LIMIT },
+            state: State {
+                peer,
+                outgoing,
+                incoming,
+                layer,
+                unsent_limit: tcp::UNSENT_LIMIT,
+                corked: false,
+            },
         }
     }
 
@@ -206,17 +215,8 @@ impl Stream {
     }
 
     /// What the kernel knows of the connection.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn info(&self) -> io::Result<sys::tcp::Info> {
-        sys::tcp::info(self.tcp.as_fd())
-    }
-
-    /// What the line has delivered lately, in bytes a second; `None` while that is not known.
-    pub fn delivery_rate(&self) -> Option<u64> {
-        let info = sys::tcp::info(self.tcp.as_fd()).ok()?;
-        Some(info.delivery_rate).filter(|rate| *rate > 0)
+    pub fn info(&self) -> Option<sys::tcp::Info> {
+        sys::tcp::info(self.tcp.as_fd()).ok()
     }
 
     /// Bytes that the peer has acknowledged so far, which shows progress on a line that is merely
@@ -240,6 +240,19 @@ impl Stream {
     pub fn limit_unacknowledged(&mut self, limit: Duration) {
         // Refused on a connection that is gone only.
         let _ = SockRef::from(&self.tcp).set_tcp_user_timeout(Some(limit));
+    }
+
+    /// Has the last segment wait in the kernel to become full, or lets it go (tcp(7), `TCP_CORK`).
+    pub fn cork(&mut self, corked: bool) {
+        if self.state.corked != corked {
+            // Refused, it costs the line a little more headers.
+            self.state.corked = SockRef::from(&self.tcp).set_tcp_cork(corked).is_ok() && corked;
+        }
+    }
+
+    /// Whether the last segment waits in the kernel to become full.
+    pub fn is_corked(&self) -> bool {
+        self.state.corked
     }
 
     /// Bytes that wait to be sent.

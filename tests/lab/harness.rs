@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
-pub use crate::wait::eventually;
+pub use crate::wait::{eventually, eventually_seen};
 
 /// The six hosts, by the names that the lab's tool knows.
 pub const VM1_6: &str = "VM1-6";
@@ -201,6 +201,33 @@ impl Lab {
         command.arg(binary()).args(["run", "tun0", "--config-dir"]).arg(dir);
         command.arg("--runtime-dir").arg(dir.join("run"));
         Process::spawn(command, dir.join("log"))
+    }
+
+    /// Runs `tunnel64d status` for a gateway: how it exits, and what it prints on both outputs with
+    /// every line break and indentation a blank.
+    pub fn status(&self, host: &str, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.status_command(host, arguments).output().expect("the program");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).expect("UTF-8");
+        (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// The same as a command.
+    pub fn status_command(&self, host: &str, arguments: &[&str]) -> Command {
+        let dir = self.file(host);
+        let mut command = Command::new(binary());
+        command.env_remove("TUNNEL64D_BIN").arg("status").args(arguments);
+        command.arg("--config-dir").arg(&dir).arg("--runtime-dir").arg(dir.join("run"));
+        command
+    }
+
+    /// Returns when the status of the gateway's tunnel has all of these words.
+    pub fn await_status(&self, host: &str, words: &[&str]) {
+        eventually_seen(Duration::from_secs(30), || {
+            let (_, seen) = self.status(host, &["tun0"]);
+            let has_all = words.iter().all(|word| seen.contains(word));
+            if has_all { Ok(()) } else { Err(format!("{words:?} in the status: {seen}")) }
+        });
     }
 
     /// Returns when a ping passes between the gateways' tunnel addresses.

@@ -69,3 +69,61 @@ fn colour(tunnel: &Snapshot) -> Colour {
         _ => Colour::Red,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::status::screen;
+    use crate::metrics::snapshot::{Config, Kind, Problem, Session, Stream, Tcp, Traffic};
+
+    #[test]
+    fn every_tunnel_has_a_line_and_what_is_wrong_below_it() {
+        let now = 1_800_000_000;
+        let up = Snapshot {
+            name: "tun0".to_owned(),
+            state: State::Up,
+            since: now - 11_520,
+            session: Some(Session { peer: "172.16.2.163:4641".to_owned(), ..Session::default() }),
+            streams: vec![Stream {
+                tcp: Tcp { rtt_us: 1234, ..Tcp::default() },
+                ..Stream::default()
+            }],
+            sent: Traffic { packets: 1, bytes: 1000 },
+            ..Snapshot::default()
+        };
+        let problem =
+            |kind, text: &str| Problem { kind, text: text.to_owned(), ..Problem::default() };
+        let connecting = Snapshot {
+            name: "far-away".to_owned(),
+            state: State::Connecting,
+            since: now - 5,
+            config: Config { connect: vec!["vm3.example:4641".to_owned()], ..Config::default() },
+            problems: vec![problem(Kind::Name, "vm3.example does not resolve")],
+            ..Snapshot::default()
+        };
+        let absent = Snapshot {
+            name: "tun9".to_owned(),
+            state: State::NotRunning,
+            problems: vec![problem(Kind::NotRunning, "not running")],
+            ..Snapshot::default()
+        };
+        assert_eq!(
+            screen::text(&lines(&[connecting, up.clone(), absent], now), false),
+            "\
+TUNNEL    STATE        FOR         RTT     SENT    RECEIVED  PEER
+far-away  connecting   5 s         -       0 B     0 B       vm3.example:4641
+    vm3.example does not resolve
+tun0      up           3 h 12 min  1.2 ms  1000 B  0 B       172.16.2.163:4641
+tun9      not running  -           -       -       -         -
+    not running
+
+`tunnel64d status NAME` says what can be done about it.
+"
+        );
+        let peer = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".to_owned();
+        let long = Snapshot { session: Some(Session { peer, ..Session::default() }), ..up };
+        let lines = lines(&[long], now);
+        assert_eq!(columns(&lines[1].text), WIDTH);
+        assert_eq!(lines.len(), 2, "nothing is wrong");
+    }
+}

@@ -292,7 +292,7 @@ fn tcp(info: &sys::tcp::Info) -> Tcp {
         retransmits: info.retransmits.into(),
         delivery_rate: info.delivery_rate,
         congestion_window: info.congestion_window,
-        unsent: info.unsent.into(),
+        unsent: info.unsent as u64,
         sent: info.acknowledged,
         received: info.received,
     }
