@@ -1,5 +1,7 @@
 //! `tunnel64d run NAME`: the daemon, in the foreground.
 
+use std::path::Path;
+
 use super::{Exit, Options, complain};
 use crate::config::{self, Errors, Loaded, LogFormat, Sources};
 use crate::daemon::parameters::level;
@@ -12,7 +14,7 @@ use crate::{daemon, report};
 pub fn run(options: &Options, name: &str) -> Exit {
     let sources = options.sources(name);
     match config::load(&sources) {
-        Ok(loaded) => carry(loaded, sources),
+        Ok(loaded) => carry(loaded, sources, &options.runtime_dir),
         Err(errors) => {
             reject(name, &errors);
             Exit::Configuration
@@ -39,7 +41,7 @@ fn reject(name: &str, errors: &Errors) {
     }
 }
 
-fn carry(Loaded { settings, origins }: Loaded, sources: Sources) -> Exit {
+fn carry(Loaded { settings, origins }: Loaded, sources: Sources, runtime_dir: &Path) -> Exit {
     let log = settings.log;
     let level = match logging::init(&settings.name, level(log.level), format(log.format)) {
         Ok(level) => level,
@@ -48,7 +50,8 @@ fn carry(Loaded { settings, origins }: Loaded, sources: Sources) -> Exit {
             return Exit::Failed;
         }
     };
-    match daemon::run(&settings, Basis { sources, leaves: origins, level }) {
+    let basis = Basis { sources, leaves: origins, level };
+    match daemon::run(&settings, basis, runtime_dir) {
         Ok(()) => Exit::Fine,
         Err(error) => {
             if error.is_configuration() {

@@ -42,6 +42,17 @@ pub struct Interface {
     trouble: Trouble,
     shortcomings: Trouble,
     quarrels: bool,
+    accepts: Accepts,
+    restorations: Restorations,
+}
+
+/// What was put right so far.
+#[derive(Debug, Default)]
+pub struct Restorations {
+    /// How often.
+    pub count: u64,
+    /// The last time, and what.
+    pub last: Option<(Time, String)>,
 }
 
 /// The interface as it was found or made.
@@ -80,6 +91,8 @@ impl Interface {
             trouble: Trouble::default(),
             shortcomings: Trouble::default(),
             quarrels: false,
+            accepts: Accepts::NONE,
+            restorations: Restorations::default(),
         };
         let queues = match interface.adopt(stored, notifier).await? {
             Some(queues) => queues,
@@ -136,11 +149,6 @@ impl Interface {
         self.take_stock(&applied);
     }
 
-    /// The MTU that the interface has, or is to have.
-    pub fn mtu(&self) -> u16 {
-        self.desired.mtu
-    }
-
     /// Limits the MTU to what both ends agreed on.
     pub async fn set_mtu(&mut self, mtu: u16) {
         if self.desired.mtu != mtu {
@@ -160,6 +168,26 @@ impl Interface {
     /// What is not as configured, and why.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.current()
+    }
+
+    /// Whether somebody else keeps changing it.
+    pub fn is_quarrelled_over(&self, now: Time) -> bool {
+        self.patience.is_quarrel(now)
+    }
+
+    /// What was put right so far.
+    pub fn restorations(&self) -> &Restorations {
+        &self.restorations
+    }
+
+    /// The MTU in force.
+    pub fn mtu(&self) -> u16 {
+        self.desired.mtu
+    }
+
+    /// The super-packets that the kernel takes.
+    pub fn accepts(&self) -> Accepts {
+        self.accepts
     }
 
     /// The interface's name.
@@ -197,6 +225,7 @@ impl Interface {
             (Err(misfit), _) => return self.give_up_stored(&misfit, notifier).await,
         };
         self.index = present.index;
+        self.accepts = accepts;
         // The peer may have asked for less than is configured, and is about to ask again.
         if let Ok(mtu) = u16::try_from(present.mtu.max(LEAST_MTU)) {
             self.desired.mtu = self.desired.mtu.min(mtu);
@@ -240,7 +269,9 @@ impl Interface {
             opened => opened?,
         };
         self.index = self.netlink.index_of(self.name()).await?.unwrap_or_default();
-        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = words(accepts));
+        self.accepts = accepts;
+        let offload = words(accepts);
+        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = offload);
         let _ = self.apply().await;
         Ok(Queues { opened, accepts, carrier: true })
     }
@@ -252,8 +283,7 @@ impl Interface {
         }
         match self.open().await {
             Ok(Queues { opened, .. }) => {
-                self.patience.restored(now);
-                self.mention_quarrel(now);
+                self.note_restoration(now, "the interface itself");
                 Some(opened)
             }
             Err(error) => {
@@ -280,11 +310,17 @@ impl Interface {
 
     fn restored(&mut self, now: Time, change: impl Display) {
         if !self.quarrels {
-            report!(messages::INTERFACE_RESTORED, interface = self.name(), change = change);
+            report!(messages::INTERFACE_RESTORED, interface = self.name(), change = &change);
         } else {
-            note!(DEBUG, "interface restored", interface = self.name(), change = change);
+            note!(DEBUG, "interface restored", interface = self.name(), change = &change);
         }
+        self.note_restoration(now, &change.to_string());
+    }
+
+    fn note_restoration(&mut self, now: Time, what: &str) {
         self.patience.restored(now);
+        self.restorations.count += 1;
+        self.restorations.last = Some((now, what.to_owned()));
         self.mention_quarrel(now);
     }
 
@@ -334,18 +370,25 @@ fn listed(applied: &Applied) -> String {
     applied.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The kinds of super-packets, as an admin would name them.
+/// The kinds of super-packets, for a line of the log.
 fn words(accepts: Accepts) -> String {
+    match &offloads(accepts)[..] {
+        [] => "none".to_owned(),
+        words => words.join(", "),
+    }
+}
+
+/// The kinds of super-packets, as an admin would name them.
+pub fn offloads(accepts: Accepts) -> Vec<&'static str> {
     let has = |kind: Accepts| accepts.contains(kind);
-    let words: Vec<_> = [
+    [
         (has(Accepts::CHECKSUM), "checksum"),
         (has(Accepts::TSO4) && has(Accepts::TSO6), "tcp"),
         (has(Accepts::USO4) && has(Accepts::USO6), "udp"),
     ]
     .into_iter()
     .filter_map(|(has, word)| has.then_some(word))
-    .collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    .collect()
 }
 
 #[cfg(test)]
@@ -355,8 +398,8 @@ mod tests {
     #[test]
     fn offloads_are_named_in_words() {
         let tcp = Accepts::CHECKSUM.union(Accepts::TSO4).union(Accepts::TSO6);
-        assert_eq!(words(Accepts::ALL), "checksum, tcp, udp");
-        assert_eq!(words(tcp), "checksum, tcp");
-        assert_eq!(words(Accepts::NONE), "none");
+        assert_eq!(offloads(Accepts::ALL), ["checksum", "tcp", "udp"]);
+        assert_eq!(offloads(tcp), ["checksum", "tcp"]);
+        assert!(offloads(Accepts::NONE).is_empty());
     }
 }

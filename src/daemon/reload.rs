@@ -8,7 +8,9 @@ use std::io;
 
 use crate::config::schema::Reload;
 use crate::config::{self, Leaf, Loaded, Origin, Sources};
+use crate::control::protocol::Applied;
 use crate::service::logging::LevelHandle;
+use crate::transport::tcp;
 
 /// What a running configuration came from.
 #[derive(Debug)]
@@ -57,9 +59,14 @@ pub enum Reason {
     /// The private key can't be used.
     #[error(transparent)]
     Key(#[from] super::Error),
-    /// The kernel has no such device, or no such congestion control.
-    #[error("link.device, link.congestion, link.fwmark or link.dscp can't be had: {0}")]
-    Socket(io::Error),
+    /// The kernel has no such device or congestion control, or does not allow it.
+    #[error("{key}: a connection with it can't be made: {source}")]
+    Socket {
+        /// The key.
+        key: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The port can't be had.
     #[error("link.listen: cannot listen on {address}: {source}")]
     Listen {
@@ -104,6 +111,48 @@ fn changes<'a>(former: &'a [Leaf], present: &'a [Leaf]) -> Vec<&'a Leaf> {
     let differs = |leaf: &&Leaf| value_in(former, &leaf.path) != leaf.value.as_ref();
     let is_gone = |leaf: &&Leaf| !present.iter().any(|other| other.path == leaf.path);
     present.iter().filter(differs).chain(former.iter().filter(is_gone)).collect()
+}
+
+impl Refused {
+    /// Whether connections can have these options, each tried by itself.
+    ///
+    /// # Errors
+    /// Those that they can't have.
+    pub fn unless_possible(options: &tcp::Options) -> Result<(), Self> {
+        let plain = tcp::Options {
+            source: None,
+            device: None,
+            fwmark: None,
+            dscp: None,
+            congestion: tcp::Congestion::Default,
+            unacknowledged_limit: options.unacknowledged_limit,
+        };
+        let tcp::Options { device, fwmark, dscp, congestion, .. } = options.clone();
+        let reasons: Vec<_> = [
+            ("link.device", tcp::Options { device, ..plain.clone() }),
+            ("link.fwmark", tcp::Options { fwmark, ..plain.clone() }),
+            ("link.dscp", tcp::Options { dscp, ..plain.clone() }),
+            ("link.congestion", tcp::Options { congestion, ..plain }),
+        ]
+        .into_iter()
+        .filter_map(|(key, options)| {
+            let source = tcp::probe(&options).err()?;
+            Some(Reason::Socket { key, source })
+        })
+        .collect();
+        if reasons.is_empty() { Ok(()) } else { Err(Self(reasons)) }
+    }
+
+    /// A line for each reason.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl From<Reloaded> for Applied {
+    fn from(Reloaded { changed, incomplete }: Reloaded) -> Self {
+        Self { applied: changed, incomplete }
+    }
 }
 
 impl From<Reason> for Refused {

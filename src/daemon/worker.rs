@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -22,7 +23,8 @@ use crate::datapath::outbound::{HELD_BACK, Outbound, PeerLimits, QueueParameters
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
-use crate::queue::Queued;
+use crate::queue::{Depth, Queued};
+use crate::sys;
 use crate::time::Time;
 use crate::transport::{Parked, Stream};
 use crate::tun::device::{Opened, Queue};
@@ -73,6 +75,8 @@ pub enum Command {
     Reconfigure(Box<Parameters>),
     /// Answer with [`Event::Alive`].
     Beat,
+    /// Say how things are.
+    Measure(oneshot::Sender<Measured>),
     /// Say BYE with this reason and end.
     Stop(Reason),
 }
@@ -92,6 +96,30 @@ pub enum Event {
     Orphans(Vec<Queued>),
     /// The worker with this index goes round its loop.
     Alive(usize),
+}
+
+/// How things are with a worker.
+#[derive(Debug)]
+pub struct Measured {
+    /// What waits for its connection.
+    pub queue: Depth,
+    /// Its connection.
+    pub connection: Option<MeasuredConnection>,
+}
+
+/// How things are with a connection.
+#[derive(Debug)]
+pub struct MeasuredConnection {
+    /// Which one.
+    pub id: StreamId,
+    /// What the kernel knows of it.
+    pub tcp: Option<sys::tcp::Info>,
+    /// Bytes that wait to be handed to the kernel.
+    pub unsent: usize,
+    /// Whether the peer leaves a PING unanswered.
+    pub stalled: bool,
+    /// How long nothing has been heard over it.
+    pub silent: Duration,
 }
 
 /// Why a connection is gone.
@@ -309,6 +337,10 @@ impl Worker {
                 }
             }
             Command::Reconfigure(parameters) => self.reconfigure(*parameters),
+            Command::Measure(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.measure(Time::now()));
+            }
             Command::Beat => self.report(Event::Alive(self.index)),
             Command::Stop(reason) => return Some(reason),
         }
@@ -324,6 +356,17 @@ impl Worker {
             connection.stream.limit_unacknowledged(parameters.unacknowledged_limit);
         }
         self.parameters = parameters;
+    }
+
+    fn measure(&self, now: Time) -> Measured {
+        let connection = self.connection.as_ref().map(|connection| MeasuredConnection {
+            id: connection.id,
+            tcp: connection.stream.info(),
+            unsent: connection.stream.unsent(),
+            stalled: connection.liveness.is_stalled(),
+            silent: connection.liveness.silent(now),
+        });
+        Measured { queue: self.outbound.depth(now), connection }
     }
 
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {

@@ -11,7 +11,7 @@ use crate::packet::flow::FlowKey;
 use crate::packet::headers::{Ecn, Headers};
 use crate::packet::offload::{Accepts, Offload};
 use crate::queue::line::{Line, Seen};
-use crate::queue::{Dropped, FlowQueue, Queued, codel};
+use crate::queue::{Depth, Dropped, FlowQueue, Queued, codel};
 use crate::time::Time;
 use crate::transport::Stream;
 use crate::tun::device::{Queue, is_gone};
@@ -154,6 +154,11 @@ impl Outbound {
     /// Whether anything waits.
     pub fn has_packets(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// How much waits, and for how long.
+    pub fn depth(&self, now: Time) -> Depth {
+        self.queue.depth(now)
     }
 
     /// Everything that waits, for another stream to send.

@@ -82,6 +82,11 @@ impl Liveness {
         first && self.pinged.is_none()
     }
 
+    /// How long nothing has been heard.
+    pub fn silent(&self, now: Time) -> Duration {
+        now - self.heard
+    }
+
     /// Whether it has left a PING unanswered for a while: what is sent now may never arrive.
     pub fn is_stalled(&self) -> bool {
         self.stalled

@@ -11,6 +11,7 @@
 //! more.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::time::Time;
 
@@ -34,6 +35,17 @@ pub enum Dropped {
     Congestion,
     /// The queue was out of memory.
     Overflow,
+}
+
+/// How much waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Packets.
+    pub packets: usize,
+    /// Memory that they hold, in bytes.
+    pub bytes: usize,
+    /// How long the oldest of them has been waiting.
+    pub delay: Duration,
 }
 
 /// Packets that wait, flow by flow.
@@ -142,6 +154,16 @@ impl FlowQueue {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.held == 0
+    }
+
+    /// How much waits, and for how long. Looks at every flow: not for every packet.
+    pub fn depth(&self, now: Time) -> Depth {
+        let oldest = |flow: &Flow| flow.packets.front().map(|packet| now - packet.arrived);
+        Depth {
+            packets: self.flows.iter().map(|flow| flow.packets.len()).sum(),
+            bytes: self.held,
+            delay: self.flows.iter().filter_map(oldest).max().unwrap_or_default(),
+        }
     }
 
     fn dequeue_from(

@@ -108,14 +108,14 @@ impl Line {
         *self = Self::new(self.target);
     }
 
-    /// From now on this is the queue's target.
-    pub fn set_target(&mut self, target: Duration) {
-        self.target = target;
-    }
-
     /// Whether it is time for [`Self::look`]: always, while what is in flight is bounded.
     pub fn is_due(&self, now: Time) -> bool {
         self.window.is_some() || self.looked.is_none_or(|looked| now - looked >= LOOK)
+    }
+
+    /// What is known of the line holds on, with another target.
+    pub fn set_target(&mut self, target: Duration) {
+        self.target = target;
     }
 
     /// Bytes that the line carries within half the target: nothing longer should be handed out as

@@ -15,7 +15,7 @@ use crate::packet::headers::Ecn;
 use crate::packet::offload::Offload;
 use crate::time::Time;
 
-pub use flow_queue::{Dropped, FlowQueue};
+pub use flow_queue::{Depth, Dropped, FlowQueue};
 
 /// A packet that waits, with what it needs besides its bytes.
 #[derive(Debug)]

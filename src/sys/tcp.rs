@@ -45,11 +45,15 @@ pub struct Info {
     pub retransmits: u32,
     /// What the connection has delivered lately, in bytes a second; 0 when that is not known.
     pub delivery_rate: u64,
+    /// Bytes that may be under way.
+    pub congestion_window: u64,
     /// Bytes that the peer has acknowledged since the connection began.
     pub acknowledged: u64,
+    /// Bytes that have arrived since the connection began.
+    pub received: u64,
 }
 
-/// Reads the connection's round-trip time and retransmissions (`TCP_INFO`).
+/// Reads what the kernel knows of a connection (`TCP_INFO`).
 pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = socklen::<libc::tcp_info>();
@@ -79,7 +83,9 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
         unsent: usize::try_from(info.tcpi_notsent_bytes).unwrap_or(usize::MAX),
         retransmits: info.tcpi_total_retrans,
         delivery_rate: info.tcpi_delivery_rate,
+        congestion_window: u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss),
         acknowledged: info.tcpi_bytes_acked,
+        received: info.tcpi_bytes_received,
     })
 }
 
@@ -113,7 +119,8 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let info = info(stream.as_fd()).unwrap();
         assert!(info.round_trip > Duration::ZERO);
-        assert_eq!(info.retransmits, 0);
+        assert!(info.least_round_trip > Duration::ZERO && info.congestion_window > 0);
+        assert_eq!((info.retransmits, info.unsent, info.received), (0, 0, 0));
     }
 
     #[test]

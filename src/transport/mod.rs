@@ -44,6 +44,13 @@ pub enum Protection {
     Tls(tls::Endpoint),
 }
 
+impl Protection {
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
 /// Why a connection did not get as far as frames.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
@@ -172,6 +179,19 @@ impl Stream {
     /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.state.peer
+    }
+
+    /// Our address of the connection.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// What was agreed on to protect it; `None` in plaintext, or before the handshake.
+    pub fn ciphers(&self) -> Option<tls::Ciphers> {
+        self.state.layer.as_ref()?.ciphers()
     }
 
     /// Queues a DATA frame; its header is already in place.

@@ -42,6 +42,7 @@ mod machine;
 mod neighbours;
 mod package;
 mod quality;
+mod reload;
 mod removal;
 mod restart;
 mod sandbox;

@@ -19,6 +19,9 @@ mod formats;
 mod harness;
 mod line;
 mod rows;
+mod status;
 mod tool;
 mod traffic;
+#[path = "../varlink/mod.rs"]
+mod varlink;
 mod wait;

@@ -11,7 +11,7 @@ use crate::daemon::parameters;
 use crate::daemon::reload::{Reason, Refused, Reloaded};
 use crate::daemon::worker::{Command, Loss};
 use crate::link::negotiate::Ours;
-use crate::link::session::{Identity, Parameters, StreamId};
+use crate::link::session::{Parameters, StreamId};
 use crate::packet::offload::Accepts;
 use crate::report;
 use crate::service::{inherited, messages};
@@ -20,7 +20,8 @@ use crate::transport::keys::PublicKey;
 use crate::transport::{Protection, tcp};
 use crate::wire::bye;
 
-use super::{Far, Tunnel};
+use super::Tunnel;
+use super::snapshot::Connection;
 
 /// The key whose value is a file's content.
 const PRIVATE_KEY: &str = "security.private_key_file";
@@ -89,7 +90,7 @@ impl Tunnel {
             parameters::session(settings, &protection, ours.clone()).map_err(Reason::from)?;
         let tcp = parameters::tcp(settings);
         if tcp != self.tcp {
-            tcp::probe(&tcp).map_err(Reason::Socket)?;
+            Refused::unless_possible(&tcp)?;
         }
         let port = self.prepare_port(settings, &tcp)?;
         Ok(Prepared { loaded, changed, protection, tcp, ours, session, port })
@@ -172,9 +173,11 @@ impl Tunnel {
     /// Ends the streams whose far end is no longer a peer.
     fn part_from_strangers(&mut self, dials_as_before: bool) {
         let strangers: Vec<_> = self
-            .far_ends
+            .connections
             .iter()
-            .filter_map(|(id, far)| Some((*id, self.objection(far, dials_as_before)?)))
+            .filter_map(|(id, connection)| {
+                Some((*id, self.objection(connection, dials_as_before)?))
+            })
             .collect();
         for (id, why) in strangers {
             self.part(id, why);
@@ -190,17 +193,18 @@ impl Tunnel {
 
     /// What the configuration has against the far end of a connection, which may have been made
     /// when there was another one.
-    pub(super) fn objection(&self, far: &Far, dials_as_before: bool) -> Option<&'static str> {
-        let security = &self.settings.security;
-        let Far { address, identity, accepted } = far;
-        let plaintext = parameters::plaintext(&self.settings);
-        let is_pinned = || security.peer_public_keys.iter().any(|key| Identity(key.0) == *identity);
-        if !plaintext && !is_pinned() {
+    pub(super) fn objection(
+        &self,
+        connection: &Connection,
+        dials_as_before: bool,
+    ) -> Option<&'static str> {
+        let pinned = &self.settings.security.peer_public_keys;
+        if connection.key.is_some_and(|key| !pinned.contains(&key)) {
             return Some("its key is no longer in security.peer_public_keys");
         }
         // Where we have dialled is the peer; without keys, for as long as we would dial there.
-        let by_address = *accepted || (plaintext && !dials_as_before);
-        (by_address && !self.peers.allows(address.ip()))
+        let by_address = connection.accepted || (connection.key.is_none() && !dials_as_before);
+        (by_address && !self.peers.allows(connection.peer.ip()))
             .then_some("its address is no longer in security.peer_addresses")
     }
 
