@@ -422,6 +422,52 @@ fn only_an_exact_apply_removes_what_is_no_longer_listed() {
 }
 
 #[test]
+fn a_replacement_adds_first_removes_what_was_ours_and_leaves_others_alone() {
+    in_namespace(|lab| async move {
+        let former = gateway();
+        expect_done(&lab.netlink.apply(&former).await);
+        ip("addr add 10.77.0.1/24 dev tun0");
+        ip("route add 10.78.0.0/16 dev tun0 proto 64");
+        let mut desired = former.clone();
+        desired.addresses = vec!["fc00:1234:ffff::2/64".parse().unwrap()];
+        desired.addresses.push("10.99.0.1/24".parse().unwrap());
+        desired.routes[0].metric = Some(7);
+        let replaced = lab.netlink.replace(&former, &desired).await;
+        expect_done(&replaced);
+        assert_eq!(
+            words(&replaced),
+            [
+                "address fc00:1234:ffff::2/64 added",
+                "route fc00:1234:4::/64 via fc00:1234:ffff::10 metric 7 added",
+                "route fc00:1234:4::/64 via fc00:1234:ffff::10 metric 1024 removed",
+                "address fc00:1234:ffff::1/64 removed",
+            ]
+        );
+        assert!(ip("addr show dev tun0").contains("10.77.0.1/24"));
+        assert!(ip("-4 route show proto 64").contains("10.78.0.0/16"));
+        let again = lab.netlink.replace(&desired, &desired).await;
+        assert!(again.changes.is_empty() && again.failures.is_empty(), "{again:?}");
+    });
+}
+
+#[test]
+fn what_the_kernel_takes_away_with_an_old_address_and_is_still_wanted_comes_back() {
+    in_namespace(|lab| async move {
+        // The second address is the first one's secondary, and goes with it.
+        std::fs::write("/proc/sys/net/ipv4/conf/tun0/promote_secondaries", "0").unwrap();
+        let mut former = gateway();
+        former.addresses.push("10.99.0.2/24".parse().unwrap());
+        expect_done(&lab.netlink.apply(&former).await);
+        let mut desired = former.clone();
+        desired.addresses.remove(1);
+        expect_done(&lab.netlink.replace(&former, &desired).await);
+        let four = ip("-4 addr show dev tun0");
+        assert!(four.contains("10.99.0.2/24") && !four.contains("10.99.0.1/24"), "{four}");
+        assert!(ip("-4 route show proto 64").contains("10.4.0.0/16 via 10.99.0.10 dev tun0"));
+    });
+}
+
+#[test]
 fn an_address_with_another_prefix_length_is_replaced() {
     in_namespace(|lab| async move {
         let mut desired = gateway();

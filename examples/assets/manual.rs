@@ -3,7 +3,7 @@
 
 use std::io;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use tunnel64d::config::schema::{KEYS, Key};
@@ -18,12 +18,24 @@ const STATUSES: [(&str, &str); 6] = [
     ("78", "The configuration is wrong; trying again will not help."),
 ];
 
+/// What the daemon does about signals.
+const SIGNALS: [(&str, &str); 2] = [
+    (
+        "SIGTERM, SIGINT",
+        "Says goodbye to the peer and ends; the interface goes, unless systemd keeps it for a restart.",
+    ),
+    ("SIGHUP", "Reloads the configuration, as the command does; the verdict is in the log."),
+];
+
 /// Where things are.
 const FILES: [(&str, &str); 6] = [
     ("/etc/tunnel64d/NAME.toml", "Configuration of the tunnel NAME, see tunnel64d.toml(5)."),
     ("/etc/tunnel64d/tunnel64d.toml", "Configuration that all tunnels share."),
     ("/usr/share/doc/tunnel64d/examples/tun0.toml", "An example with every key."),
-    ("/run/tunnel64d/", "Control sockets."),
+    (
+        "/run/tunnel64d/NAME.sock",
+        "The control socket of the tunnel NAME, for root and the group tunnel64d.",
+    ),
     ("/usr/lib/systemd/system/tunnel64d@.service", "The unit of every tunnel."),
     (
         "/usr/lib/systemd/system/tunnel64d@.socket",
@@ -78,6 +90,7 @@ pub fn commands(command: Command) -> io::Result<Vec<u8>> {
     man.render_options_section(&mut page)?;
     let mut rest = Roff::new();
     list(&mut rest, "EXIT STATUS", &STATUSES);
+    list(&mut rest, "SIGNALS", &SIGNALS);
     list(&mut rest, "ENVIRONMENT", &ENVIRONMENT);
     list(&mut rest, "FILES", &FILES);
     see_also(&mut rest, &[("tunnel64d.toml", "5"), ("systemctl", "1"), ("journalctl", "1")]);
@@ -153,12 +166,19 @@ fn subcommand(command: &Command) -> Roff {
     for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
         if let Some(long) = argument.get_long() {
             if long != "help" && long != "version" {
-                usage.extend([roman(" ["), bold(format!("--{long}")), roman("]")]);
+                usage.extend([roman(" ["), bold(format!("--{long}"))]);
+                usage.extend(value(argument).map(|value| italic(format!(" {value}"))));
+                usage.push(roman("]"));
             }
             continue;
         }
         let name = argument.get_value_names().map(|names| names.join(" ")).unwrap_or_default();
-        let optional = if argument.is_required_set() { ("", "") } else { ("[", "]...") };
+        let several = matches!(argument.get_action(), ArgAction::Append);
+        let optional = match (argument.is_required_set(), several) {
+            (true, _) => ("", ""),
+            (false, true) => ("[", "]..."),
+            (false, false) => ("[", "]"),
+        };
         usage.extend([roman(format!(" {}", optional.0)), italic(name), roman(optional.1)]);
     }
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
@@ -167,7 +187,10 @@ fn subcommand(command: &Command) -> Roff {
         let Some(help) = argument.get_help() else { continue };
         let name = match argument.get_long() {
             Some("help" | "version") => continue,
-            Some(long) => format!("--{long}"),
+            Some(long) => match value(argument) {
+                Some(value) => format!("--{long} {value}"),
+                None => format!("--{long}"),
+            },
             None => argument.get_value_names().map(|names| names.join(" ")).unwrap_or_default(),
         };
         page.control("RS", []);
@@ -175,6 +198,12 @@ fn subcommand(command: &Command) -> Roff {
         page.control("RE", []);
     }
     page
+}
+
+/// What an option takes, if it takes anything.
+fn value(argument: &Arg) -> Option<String> {
+    let names = argument.get_value_names().filter(|_| argument.get_action().takes_values())?;
+    Some(names.join(" "))
 }
 
 fn key(page: &mut Roff, key: &Key) {

@@ -86,7 +86,7 @@ pub enum Command {
     Status {
         /// Name of the instance; a table of all when none is given
         name: Option<String>,
-        /// Print JSON, as docs/control.md describes it
+        /// Print JSON, which control.md in the package's documentation describes
         #[arg(long)]
         json: bool,
         /// Show it anew every second, until Ctrl-C

@@ -8,6 +8,7 @@
 //! [`watchdog`] are for systemd. [`parameters`] cuts the settings into
 //! what each room needs.
 
+mod alarm;
 pub mod arrivals;
 pub mod control;
 pub mod diagnosis;

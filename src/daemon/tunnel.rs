@@ -123,6 +123,8 @@ impl Tunnel {
         mut inherited: Inherited,
     ) -> Result<Self, Error> {
         let now = Time::now();
+        // A signal that comes meanwhile waits, instead of ending the process.
+        let arrivals = Arrivals::new()?;
         let streams = parameters::streams(settings);
         let protection = parameters::protection(settings)?;
         let (interface, queues) = Interface::create(
@@ -135,7 +137,6 @@ impl Tunnel {
         .await?;
         let Queues { opened, accepts, carrier } = queues;
         let counters = Arc::new(Counters::default());
-        let arrivals = Arrivals::new()?;
         let workers = start_workers(settings, opened, accepts, &counters, &arrivals.reports)?;
         let ours = parameters::ours(settings, streams, accepts)?;
         let tcp = parameters::tcp(settings);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::datapath::InterfaceGone;
 use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
@@ -32,6 +32,7 @@ use crate::tun::sanitise::Sanitiser;
 use crate::wire::bye::{self, Bye, Reason};
 use crate::wire::frame::Kind;
 
+use super::alarm::Alarm;
 use leave::take_leave;
 
 /// How long a last word to the peer may take.
@@ -216,6 +217,7 @@ struct Connection {
 
 impl Worker {
     async fn run(mut self, queue: Opened, mut inbox: UnboundedReceiver<Command>) {
+        let mut alarm = Alarm::new();
         self.take_interface(queue);
         loop {
             let mut busy = self.turn();
@@ -237,7 +239,7 @@ impl Worker {
                         return self.stop(reason).await;
                     }
                 }
-                () = self.something_to_move() => {}
+                () = self.something_to_move(&mut alarm) => {}
             }
         }
     }
@@ -279,7 +281,7 @@ impl Worker {
     }
 
     /// Waits until there is something to move, or to check.
-    async fn something_to_move(&self) {
+    async fn something_to_move(&self, alarm: &mut Alarm) {
         let packet = async {
             match &self.tun {
                 Some(tun) => tun.readable().await,
@@ -288,12 +290,12 @@ impl Worker {
         };
         tokio::select! {
             () = packet => {}
-            () = self.connection_moves() => {}
+            () = self.connection_moves(alarm) => {}
         }
     }
 
     /// Waits until the connection has something to do; for ever without one.
-    async fn connection_moves(&self) {
+    async fn connection_moves(&self, alarm: &mut Alarm) {
         let Some(Connection { stream, next_check, .. }) = &self.connection else {
             return pending().await;
         };
@@ -306,11 +308,10 @@ impl Worker {
                 pending::<()>().await;
             }
         };
-        let check = sleep_until(Instant::now() + (*next_check - Time::now()));
         tokio::select! {
             _ = stream.readable() => {}
             () = room => {}
-            () = check => {}
+            () = alarm.at(*next_check) => {}
         }
     }
 
@@ -372,7 +373,7 @@ impl Worker {
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
         let now = Time::now();
         let old = self.connection.take();
-        self.outbound.connected();
+        self.outbound.connected(&peer);
         match parked.resume() {
             Ok(mut stream) => {
                 // Our HELLO may still wait. It has to be under way before the old connection is
@@ -490,7 +491,11 @@ impl Turn<'_> {
         let now = Time::now();
         let mut moved = Moved { busy: false, gone: None };
         // Whole frames may have come with HELLO, or be left from the turn before.
-        moved.busy = self.deliver(now, &mut moved)? || self.connection.stream.read()?;
+        moved.busy = self.deliver(now, &mut moved)?;
+        if !moved.busy && self.connection.stream.read()? {
+            self.deliver(now, &mut moved)?;
+            moved.busy = true;
+        }
         let Connection { stream, peer, liveness, next_check, .. } = &mut *self.connection;
         // On a stalled stream packets wait in the queue: another stream may take its place, and
         // what the kernel holds for this one would be lost with it.

@@ -4,7 +4,7 @@
 //!
 //! 1. read a packet, or a super-packet, from the TUN queue
 //! 2. parse its headers, and what the kernel left to be done to it
-//! 3. enqueue it
+//! 3. enqueue it; datagrams of one flow that come right after each other as one
 //! 4. dequeue it, when the connection can take more
 //! 5. segment it, only if the peer can't take it whole
 //! 6. put the frame header in front of it

@@ -8,12 +8,13 @@ use std::time::Duration;
 use crate::metrics::{Counters, Drop};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::flow::FlowKey;
-use crate::packet::headers::{Ecn, Headers};
+use crate::packet::headers::Headers;
 use crate::packet::offload::{Accepts, Offload};
 use crate::queue::line::{Line, Seen};
 use crate::queue::{Depth, Dropped, FlowQueue, Queued, codel};
 use crate::time::Time;
 use crate::transport::Stream;
+use crate::tun::coalesce::Train;
 use crate::tun::device::{Queue, is_gone};
 use crate::tun::segment::{Segment, divide, segment};
 use crate::tun::vnet::{VnetHeader, offload_of};
@@ -58,6 +59,8 @@ pub struct Outbound {
     pool: Pool,
     counters: Arc<Counters>,
     line: Line,
+    /// Whether the peer takes trains of datagrams whole.
+    trains: bool,
     /// When something was last handed to the connection.
     written: Time,
 }
@@ -72,6 +75,7 @@ impl Outbound {
             pool: Pool::default(),
             counters,
             line: Line::new(codel.target),
+            trains: false,
             written: Time::default(),
         }
     }
@@ -83,9 +87,10 @@ impl Outbound {
         self.line.set_target(codel.target);
     }
 
-    /// The next packets leave through another connection.
-    pub fn connected(&mut self) {
+    /// The next packets leave through another connection, to this peer.
+    pub fn connected(&mut self, peer: &PeerLimits) {
         self.line.forget();
+        self.trains = peer.accepts.contains(Accepts::USO4.union(Accepts::USO6));
     }
 
     /// Steps 1 to 3: takes what the TUN queue has, up to a turn's worth. Says whether it had any.
@@ -94,6 +99,7 @@ impl Outbound {
     /// [`InterfaceGone`]
     pub fn read(&mut self, tun: &Queue, now: Time) -> Result<bool, InterfaceGone> {
         let (mut packets, mut bytes) = (0, 0);
+        let mut train: Option<Train> = None;
         while packets < PACKETS_A_TURN && bytes < BYTES_A_TURN {
             let mut vnet = VnetHeader::default();
             // 1 read
@@ -101,7 +107,10 @@ impl Outbound {
             let mut buffer = match read {
                 Ok(buffer) => buffer,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if is_gone(&error) => return Err(InterfaceGone),
+                Err(error) if is_gone(&error) => {
+                    self.enqueue_train(train, now);
+                    return Err(InterfaceGone);
+                }
                 // Nothing is known to bring this about; the next turn tries again.
                 Err(_) => {
                     self.counters.dropped(Drop::MalformedFromKernel);
@@ -111,15 +120,35 @@ impl Outbound {
             packets += 1;
             bytes += buffer.packet().len();
             // 2 parse
-            match self.parse(&vnet, buffer.packet_mut()) {
-                // 3 enqueue
-                Some((offload, flow, ecn)) => {
-                    self.enqueue(Queued { buffer, offload, flow, ecn, arrived: now });
-                }
-                None => self.discard(buffer, Drop::MalformedFromKernel),
+            let Some((headers, offload)) = parse(&vnet, buffer.packet_mut()) else {
+                self.discard(buffer, Drop::MalformedFromKernel);
+                continue;
+            };
+            // 3 enqueue, datagrams of one flow as a train
+            let limit = if self.trains { self.line.ahead() } else { 0 };
+            if train.as_mut().is_some_and(|t| t.join(buffer.packet(), &headers, offload, limit)) {
+                continue;
+            }
+            self.enqueue_train(train.take(), now);
+            match Train::begin(buffer, headers, offload) {
+                Ok(begun) => train = Some(begun),
+                Err(buffer) => self.enqueue_new(buffer, &headers, offload, now),
             }
         }
+        self.enqueue_train(train, now);
         Ok(packets > 0)
+    }
+
+    fn enqueue_train(&mut self, train: Option<Train>, now: Time) {
+        let Some(train) = train else { return };
+        let headers = *train.headers();
+        let (buffer, offload) = train.end();
+        self.enqueue_new(buffer, &headers, offload, now);
+    }
+
+    fn enqueue_new(&mut self, buffer: Buffer, headers: &Headers, offload: Offload, now: Time) {
+        let flow = self.flows.hash_one(FlowKey::of(buffer.packet(), headers));
+        self.enqueue(Queued { buffer, offload, flow, ecn: headers.ecn, arrived: now });
     }
 
     /// Step 3, also for packets that waited for a stream that is gone. On a line so slow that a
@@ -293,17 +322,16 @@ impl Outbound {
         }
     }
 
-    fn parse(&self, vnet: &VnetHeader, packet: &mut [u8]) -> Option<(Offload, u64, Ecn)> {
-        let headers = Headers::parse(packet).ok()?;
-        let offload = offload_of(vnet, packet, &headers).ok()?;
-        let flow = self.flows.hash_one(FlowKey::of(packet, &headers));
-        Some((offload, flow, headers.ecn))
-    }
-
     fn discard(&mut self, buffer: Buffer, cause: Drop) {
         self.counters.dropped(cause);
         self.pool.recycle(buffer);
     }
+}
+
+fn parse(vnet: &VnetHeader, packet: &mut [u8]) -> Option<(Headers, Offload)> {
+    let headers = Headers::parse(packet).ok()?;
+    let offload = offload_of(vnet, packet, &headers).ok()?;
+    Some((headers, offload))
 }
 
 /// What the queue drops.

@@ -51,6 +51,13 @@ impl Buffer {
         &mut self.bytes[HEADROOM..self.end]
     }
 
+    /// Adds bytes to the packet's end.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.truncate(self.end);
+        self.bytes.extend_from_slice(bytes);
+        self.end = self.bytes.len();
+    }
+
     /// Writes the frame header in front of the packet.
     pub fn set_header(&mut self, header: [u8; HEADROOM]) {
         self.bytes[..HEADROOM].copy_from_slice(&header);

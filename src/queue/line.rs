@@ -157,7 +157,7 @@ impl Line {
         }
         self.looked = Some(now);
         self.out = seen.in_flight + seen.unsent;
-        let slack = (self.target * 3 / 2).max(seen.least_round_trip / 4);
+        let slack = (self.target * 2).max(seen.least_round_trip / 4);
         let standing = seen.round_trip.saturating_sub(seen.least_round_trip);
         self.measure(now, seen, standing >= slack / 2);
         self.judge(now, standing, slack);
@@ -165,6 +165,10 @@ impl Line {
         let rate = self.rates.iter().copied().max().unwrap_or(seen.delivery_rate);
         *window = carried(rate, seen.least_round_trip + slack).max(WINDOW_LEAST);
         let room = window.saturating_sub(self.out);
+        if self.is_busy() && room < self.ahead / 2 {
+            // What goes together shares a record and a segment.
+            return 0;
+        }
         room.min(self.unsent_limit().saturating_sub(seen.unsent))
     }
 

@@ -5,6 +5,7 @@
 //! packet, for a peer's word about offsets is never the kernel's business.
 
 pub mod adopt;
+pub mod coalesce;
 pub mod device;
 pub mod sanitise;
 pub mod segment;

@@ -10,6 +10,7 @@ on_both_releases! {
 
 on_one_release! {
     the_journal_explains_each_line,
+    status_is_for_root_and_the_group_and_varlinkctl,
 }
 
 /// CAP_NET_BIND_SERVICE and CAP_NET_ADMIN.
@@ -43,6 +44,7 @@ fn the_daemon_runs_as_its_own_user_with_two_capabilities(release: Release) {
     assert_eq!(mode("/etc/tunnel64d"), "750 root:tunnel64d");
     assert_eq!(mode("/etc/tunnel64d/tun0.toml"), "640 root:tunnel64d");
     assert_eq!(mode("/run/tunnel64d"), "755 tunnel64d:tunnel64d");
+    assert_eq!(mode("/run/tunnel64d/tun0.sock"), "660 tunnel64d:tunnel64d");
     assert_eq!(
         near.run("getent passwd tunnel64d | cut -d: -f6,7").trim(),
         "/nonexistent:/usr/sbin/nologin"
@@ -98,4 +100,34 @@ fn the_journal_explains_each_line(release: Release) {
         SOON,
     );
     near.run(&format!("{explained} | grep 'The peer is connected and packets flow.'"));
+}
+
+fn status_is_for_root_and_the_group_and_varlinkctl(release: Release) {
+    let world = World::new();
+    let (near, _far) = tunnelled(&world, release);
+    let ask = "tunnel64d status tun0";
+    assert!(near.run(ask).starts_with("tun0: up for "));
+    near.run(&format!("setpriv --reuid=nobody --regid=tunnel64d --clear-groups {ask}"));
+    let said =
+        near.run(&format!("setpriv --reuid=nobody --regid=nogroup --clear-groups {ask}; echo $?"));
+    assert!(said.contains("permission denied") && said.ends_with("77\n"), "{said}");
+    // systemd 252 has none.
+    if near.run("command -v varlinkctl || true").contains("varlinkctl") {
+        let socket = "/run/tunnel64d/tun0.sock";
+        let said =
+            near.run(&format!("varlinkctl call --json=short {socket} org.tunnel64d.Status '{{}}'"));
+        assert!(said.contains(r#""state":"up""#), "{said}");
+        let said = near.run(&format!("varlinkctl introspect {socket} org.tunnel64d"));
+        assert!(said.contains("method Status() -> (status: Status)"), "{said}");
+        near.run(&format!("varlinkctl info {socket} | grep org.tunnel64d"));
+    }
+    near.run("systemctl stop tunnel64d@tun0");
+    let said = near.run(&format!("{ask}; echo $?"));
+    assert!(said.starts_with("tun0: not running") && said.ends_with("69\n"), "{said}");
+    near.run("chmod 600 /etc/tunnel64d/tun0.key; chown root:root /etc/tunnel64d/tun0.key");
+    near.run("systemctl start tunnel64d@tun0 || true");
+    let said = near.run(&format!("{ask} || true"));
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("the private key can't be read by the daemon"), "{said}");
+    assert!(words.contains("`chown root:tunnel64d /etc/tunnel64d/tun0.key`"), "{said}");
 }

@@ -5,6 +5,7 @@
 //!            tun0    inner: fc00:1234:ffff::1 … fc00:1234:ffff::10, or 10.64.0.1 … 10.64.0.10   tun0
 //! ```
 
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -65,6 +66,17 @@ fn packets_of_9000_bytes_pass_and_no_more() {
 #[test]
 fn packets_of_65535_bytes_pass_and_no_more() {
     carries_exactly(65535);
+}
+
+#[test]
+fn datagrams_that_cross_as_trains_arrive_as_they_were_sent() {
+    let (lab, _vm1, _vm3) = Lab::raise_tunnelled_with(
+        &inner_addresses(TUNNEL4.0, TUNNEL6.0),
+        &inner_addresses(TUNNEL4.1, TUNNEL6.1),
+    );
+    for (from, to) in [TUNNEL6, TUNNEL4] {
+        datagrams_cross(&lab, from, to);
+    }
 }
 
 #[test]
@@ -160,6 +172,47 @@ fn carries_exactly(mtu: u32) {
         transfer(&lab, VM1, (VM3, ends.1), 5300, 8 << 20);
         transfer(&lab, VM3, (VM1, ends.0), 5300, 8 << 20);
     }
+}
+
+fn datagrams_cross(lab: &Lab, from: &str, to: &str) {
+    const BURST: u16 = 40;
+    const BURSTS: u16 = 50;
+    let address = |address: &str| SocketAddr::new(address.parse().expect("an address"), 0);
+    let receiver = lab.inside(VM3, || UdpSocket::bind(address(to))).expect("a socket");
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+    let sender = lab.inside(VM1, || UdpSocket::bind(address(from))).expect("a socket");
+    let there = receiver.local_addr().expect("its address");
+    sender.connect(there).expect("the way to it");
+    let before = packets_sent(lab);
+    for burst in 0..BURSTS {
+        // Equal lengths, now and then a shorter or an empty one.
+        let datagrams: Vec<_> = (0..BURST)
+            .map(|number| {
+                let length = match number % 11 {
+                    10 => burst % 30,
+                    _ => 30 + burst * 25,
+                };
+                vec![(number + burst).to_le_bytes()[0]; length.into()]
+            })
+            .collect();
+        for datagram in &datagrams {
+            sender.send(datagram).expect("room for it");
+        }
+        let mut room = [0; 2000];
+        for datagram in &datagrams {
+            let length = receiver.recv(&mut room).expect("every datagram");
+            assert_eq!(&room[..length], datagram);
+        }
+    }
+    let crossed = packets_sent(lab) - before;
+    let sent = u64::from(BURST) * u64::from(BURSTS);
+    assert!(crossed < sent, "{crossed} packets for {sent} datagrams: there were no trains");
+}
+
+fn packets_sent(lab: &Lab) -> u64 {
+    let (_, status) = lab.status(VM1, &["--json", "tun0"]);
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    status["sent"]["packets"].as_u64().expect("a number")
 }
 
 fn inner_addresses(four: &str, six: &str) -> String {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use crate::daemon::alarm::Alarm;
 use crate::datapath::inbound::Inbound;
 use crate::transport::Stream;
 use crate::tun::device::Queue;
@@ -31,6 +32,7 @@ impl Worker {
 
     /// Goes on with the connection alone, until nothing waits any more.
     async fn clear_out(&mut self) -> Result<(), Loss> {
+        let mut alarm = Alarm::new();
         loop {
             let moved = self.exchange()?;
             let Some(connection) = &self.connection else { return Ok(()) };
@@ -40,7 +42,7 @@ impl Worker {
             if moved.busy {
                 yield_now().await;
             } else {
-                self.connection_moves().await;
+                self.connection_moves(&mut alarm).await;
             }
         }
     }

@@ -6,21 +6,20 @@
 //!             ▲ SIGHUP           ▲ SIGHUP
 //! ```
 
+mod effects;
+mod peers;
+
 use std::collections::BTreeSet;
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tunnel64d::config::schema::{KEYS, Reload};
 
 use super::FAR;
-use crate::harness::{Daemon, Lab, Process, VM1, VM1_6, VM3, VM3_6, eventually, sample_without};
-
-/// The key of VM1 in the lab.
-const VM1_KEY: &str = "4kNAmoS/UN7+S1Vv/hqdaNG7mYFmqmom+sS9hfp5UE0=";
+use crate::harness::{Daemon, Lab, Process, VM1, VM1_6, VM3_6, eventually};
 
 /// A change of one key on VM1.
 struct Change {
@@ -188,80 +187,6 @@ fn a_refused_reload_changes_nothing() {
 }
 
 #[test]
-fn sources_that_are_no_longer_allowed_are_dropped_and_those_that_are_again_pass() {
-    let (lab, _vm1, vm3) = Lab::raise_tunnelled();
-    let ping = format!("ping -c 3 -i 0.1 -W 1 {FAR}");
-    lab.run(VM1_6, &ping);
-    vm3.reconfigure("security.allowed_sources = [\"fc00:1234:ffff::/64\"]");
-    assert!(vm3.reload().contains("changed=security.allowed_sources"));
-    lab.attempt(VM1_6, &ping).expect_err("its source is not allowed");
-    vm3.reconfigure("");
-    assert!(vm3.reload().contains("changed=security.allowed_sources"));
-    lab.run(VM1_6, &ping);
-}
-
-#[test]
-fn keys_are_rotated_while_traffic_flows() {
-    let (lab, vm1, vm3) = Lab::raise_tunnelled();
-    let (file, new) = lab.make_key("new.key");
-    let session = lab.outer_connections(VM1);
-    let traffic = Traffic::start(&lab);
-    let reloaded = |daemon: &Daemon, drop_in: &str, key: &str| {
-        daemon.reconfigure(drop_in);
-        assert!(daemon.reload().contains(&format!("reloaded changed={key}")), "{}", daemon.log());
-    };
-    let accept_both = format!("security.peer_public_keys = [{VM1_KEY:?}, {new:?}]");
-    reloaded(&vm3, &accept_both, "security.peer_public_keys");
-    reloaded(&vm1, &format!("security.private_key_file = {file:?}"), "security.private_key_file");
-    assert_eq!(lab.outer_connections(VM1), session);
-    traffic.lost_nothing();
-
-    // The session still rests on the old key, and ends with it; the next one proves the new key.
-    let accept_new = format!("security.peer_public_keys = [{new:?}]");
-    reloaded(&vm3, &accept_new, "security.peer_public_keys");
-    eventually("there is another session", Duration::from_secs(10), || {
-        let connections = lab.outer_connections(VM1);
-        !connections.is_empty() && connections != session
-    });
-    lab.run(VM1_6, &format!("ping -c 1 -W 5 {FAR}"));
-    let log = vm3.log();
-    assert!(log.contains("its key is no longer in security.peer_public_keys"), "{log}");
-}
-
-#[test]
-fn a_new_key_in_the_old_file_is_a_change() {
-    let (lab, vm1, _vm3) = Lab::raise_tunnelled();
-    let (file, _) = lab.make_key("new.key");
-    std::fs::copy(file, lab.file(VM1).join("tun0.key")).expect("copied");
-    assert!(vm1.reload().contains("changed=security.private_key_file"), "{}", vm1.log());
-    assert!(vm1.reload().contains("changed=nothing"), "{}", vm1.log());
-}
-
-#[test]
-fn a_peer_whose_key_or_address_is_taken_away_is_gone_at_once_and_does_not_come_back() {
-    for taken in [
-        format!("security.peer_public_keys = [{VM1_KEY:?}]"),
-        "security.peer_addresses = [\"172.16.2.99/32\"]".to_owned(),
-    ] {
-        let lab = Lab::raise_after_failure();
-        let only_listens = sample_without(VM3, "connect");
-        let vm3 = lab.start_from(VM3, &only_listens, "");
-        let vm1 = lab.start(VM1, "");
-        lab.await_tunnel();
-        // Our own key is refused as the peer's, so VM3 gets one that nobody has.
-        let nobody = lab.make_key("nobody.key").1;
-        vm3.reconfigure(&taken.replace(VM1_KEY, &nobody));
-        assert!(vm3.reload().contains("configuration reloaded"), "{}", vm3.log());
-        assert!(vm3.log().contains("session down"), "{}", vm3.log());
-        vm1.await_log("does not take us any more");
-        lab.attempt(VM1_6, &format!("ping -c 10 -i 0.2 -W 1 {FAR}")).expect_err("no way");
-        vm3.reconfigure("");
-        vm3.reload();
-        lab.await_tunnel();
-    }
-}
-
-#[test]
 fn the_command_tells_the_verdict() {
     let (lab, mut vm1, _vm3) = Lab::raise_tunnelled();
     let reload = |daemon: &Daemon| daemon.command(&lab, "reload");
@@ -318,127 +243,49 @@ fn systemd_is_told_when_a_reload_begins_and_when_it_is_over() {
 }
 
 #[test]
-fn a_silence_is_measured_by_the_new_times() {
-    let (lab, vm1, vm3) = Lab::raise_tunnelled_with("", "");
-    vm1.reconfigure("link.keepalive = \"1s\"\nlink.dead_after = \"3s\"");
-    assert!(vm1.reload().contains("changed=\"link.keepalive, link.dead_after\""), "{}", vm1.log());
-    lab.run(VM3, &format!("kill -STOP {}", vm3.pid()));
-    let start = Instant::now();
-    vm1.await_log("nothing was heard from the peer for 3 s");
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
-}
-
-#[test]
-fn what_waits_has_the_room_that_it_is_given() {
-    let (lab, vm1, vm3) = Lab::raise_tunnelled();
-    let overflowed = || -> u64 {
-        let (_, told, _) = vm1.command(&lab, "status --json");
-        let told: Value = serde_json::from_str(&told).expect("JSON");
-        told["drops"]["queue_full"].as_u64().expect("a count")
-    };
-    lab.run(VM3, &format!("kill -STOP {}", vm3.pid()));
-    // More than the kernels take for a process that reads nothing.
-    let send = || {
-        lab.inside(VM1_6, || {
-            let udp = UdpSocket::bind("[::]:0").expect("a socket");
-            for _ in 0..4000 {
-                udp.send_to(&[7; 1000], (FAR, 9)).expect("sent");
-                thread::sleep(Duration::from_micros(50));
-            }
-        });
-    };
-    send();
-    assert_eq!(overflowed(), 0);
-    vm1.reconfigure("queue.limit = \"64KiB\"");
-    assert!(vm1.reload().contains("changed=queue.limit"), "{}", vm1.log());
-    send();
-    assert!(overflowed() > 1000, "{}", overflowed());
-}
-
-#[test]
-fn the_log_says_more_as_soon_as_it_is_asked_to() {
-    let (lab, vm1, _vm3) = Lab::raise_tunnelled();
-    let line = "a connection ended before HELLO";
-    lab.run(VM3, "nc -z 172.16.2.131 4641");
-    vm1.reconfigure("log.level = \"debug\"");
-    vm1.reload();
-    assert!(!vm1.log().contains(line), "{}", vm1.log());
-    lab.run(VM3, "nc -z 172.16.2.131 4641");
-    vm1.await_log(line);
-}
-
-#[test]
-fn an_endpoint_that_was_wrong_is_left_at_once_for_the_right_one() {
+fn a_reload_that_is_asked_for_during_the_start_follows_it() {
     let lab = Lab::raise_after_failure();
-    // Nobody answers there, and the pause after it is long.
-    let wrong =
-        "link.connect = \"172.16.2.99:4641\"\nlink.reconnect = { min = \"1h\", max = \"1h\" }";
-    let vm1 = lab.start(VM1, wrong);
-    let vm3 = sample_without(VM3, "connect");
-    let _vm3 = lab.start_from(VM3, &vm3, "");
-    lab.attempt(VM1, "ping -c 2 -W 1 fc00:1234:ffff::10").expect_err("no way");
-    vm1.reconfigure("");
-    assert!(vm1.reload().contains("link.connect"), "{}", vm1.log());
-    eventually("the tunnel is up", Duration::from_secs(3), || vm1.log().contains("session up"));
-}
-
-#[test]
-fn new_connections_heed_what_is_for_them() {
-    let (lab, vm1, mut vm3) = Lab::raise_tunnelled();
-    let heed =
-        "link.dscp = 10\nlink.congestion = \"reno\"\nlink.fwmark = 64\nlink.device = \"eth1\"";
-    vm1.reconfigure(heed);
-    assert!(vm1.reload().contains("configuration reloaded"), "{}", vm1.log());
-    let connections = "ss -Htneio --tos state established '( sport = :4641 or dport = :4641 )'";
-    assert!(!lab.run(VM1, connections).contains("reno"));
-    vm3.kill();
-    vm3.start_again(&lab);
-    lab.await_tunnel();
-    let seen = lab.run(VM1, connections);
-    for text in ["reno", "tos:0x28", "fwmark:0x40", "%eth1"] {
-        assert!(seen.contains(text), "{text}: {seen}");
-    }
-}
-
-#[test]
-fn an_mtu_that_both_ends_raise_holds_from_the_next_session_on() {
-    let (lab, vm1, mut vm3) = Lab::raise_tunnelled();
-    let mtu = |host| lab.run(host, "cat /sys/class/net/tun0/mtu").trim().to_owned();
-    for daemon in [&vm1, &vm3] {
-        daemon.reconfigure("interface.mtu = 9000");
-        assert!(daemon.reload().contains("changed=interface.mtu"), "{}", daemon.log());
-    }
-    assert_eq!([mtu(VM1), mtu(VM3)], ["1500", "1500"], "what was agreed on");
-    vm3.kill();
-    vm3.start_again(&lab);
-    lab.await_tunnel();
-    assert_eq!([mtu(VM1), mtu(VM3)], ["9000", "9000"]);
-    lab.run(VM1, "ping -c 2 -i 0.2 -W 5 -M do -s 8900 fc00:1234:ffff::10");
-    // One that is lowered holds at once, and the peer may go on sending what it was promised.
-    vm1.reconfigure("interface.mtu = 1300");
-    vm1.reload();
-    assert_eq!([mtu(VM1), mtu(VM3)], ["1300", "9000"]);
-    lab.run(VM3, "ping -c 2 -i 0.2 -W 5 -M do -s 8900 fc00:1234:ffff::1");
+    let vm1 = lab.start(VM1, "");
+    vm1.await_log("interface created");
+    assert!(vm1.reload().contains("changed=nothing"), "{}", vm1.log());
 }
 
 #[test]
 fn reloads_as_fast_as_they_come_lose_nothing() {
-    let (lab, vm1, vm3) = Lab::raise_tunnelled();
+    reload_often("");
+}
+
+#[test]
+fn reloads_of_several_streams_lose_nothing() {
+    reload_often("link.streams = 4\n");
+}
+
+#[test]
+fn reloads_in_plaintext_lose_nothing() {
+    reload_often("security.mode = \"plaintext\"\n");
+}
+
+fn reload_often(base: &str) {
+    let (lab, vm1, vm3) = Lab::raise_tunnelled_with(base, base);
     let traffic = Traffic::start(&lab);
     for round in 0..20 {
         for daemon in [&vm1, &vm3] {
-            let metric = 100 + round;
             daemon.reconfigure(&format!(
-                "interface.mtu = {}\nqueue.target = \"{}ms\"\nlink.dead_after = \"{}s\"\n\
-                 interface.routes.\"fc00:77::/64\".metric = {metric}",
+                "{base}interface.mtu = {}\nqueue.target = \"{}ms\"\nlink.dead_after = \"{}s\"\n\
+                 interface.routes.\"fc00:77::/64\".metric = {}\nlink.dscp = {round}",
                 1400 + round,
                 5 + round,
-                30 + round,
+                31 + round,
+                100 + round,
             ));
-            assert!(daemon.reload().contains("configuration reloaded"), "{}", daemon.log());
+            let verdict = daemon.reload();
+            assert!(verdict.contains("configuration reloaded"), "{verdict}");
         }
     }
     traffic.lost_nothing();
+    for daemon in [&vm1, &vm3] {
+        assert!(!daemon.log().contains("session down"), "{}", daemon.log());
+    }
 }
 
 /// The interface, its addresses and routes, and the ports, as VM1 shows them, and what the daemon

@@ -1,0 +1,49 @@
+//! A timer for a loop that mostly waits for the same time again.
+
+use std::pin::Pin;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::time::Time;
+
+/// A timer that is set anew only when it is asked for another time: setting one wakes the runtime.
+pub struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    time: Time,
+}
+
+impl Alarm {
+    /// One that is due at once. Must be made in the runtime that waits for it.
+    pub fn new() -> Self {
+        Self { sleep: Box::pin(sleep_until(Instant::now())), time: Time::default() }
+    }
+
+    /// Waits until `time`.
+    pub async fn at(&mut self, time: Time) {
+        if self.time != time {
+            self.time = time;
+            self.sleep.as_mut().reset(Instant::now() + (time - Time::now()));
+        }
+        self.sleep.as_mut().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn it_waits_for_the_time_it_is_asked_for_last() {
+        let mut alarm = Alarm::new();
+        let begun = Time::now();
+        let soon = begun + Duration::from_millis(20);
+        alarm.at(soon).await;
+        assert!(Time::now() >= soon);
+        tokio::select! {
+            () = alarm.at(begun + Duration::from_secs(3600)) => panic!("an hour too early"),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+        alarm.at(begun).await;
+    }
+}
