@@ -19,7 +19,7 @@ TIME := 60
 PACKAGING := dpkg-buildpackage:dpkg-dev dh:debhelper
 MACHINES := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container setpriv:util-linux
 
-SCRIPTS := tests/need tests/unpack tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs .ci/run packaging/build-deb \
+SCRIPTS := tests/need tests/unpack tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs tests/e2e/installed .ci/run packaging/build-deb \
 	packaging/crates packaging/smoke debian/tests/tunnel debian/tests/service
 
 # Manuals are shown by man(1); what else these tests need they unpack under target/.
@@ -33,7 +33,7 @@ SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard
 
 help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
-	@echo 'make test    everything: lint, units, properties, the lab (root)'
+	@echo 'make test    everything: lint, units, properties, the lab, the package (root)'
 	@echo 'make quick   units, properties and single-host checks, under two minutes'
 	@echo 'make bench   side by side with its peers, a quarter of an hour (root); shorter: QUICK=1,'
 	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
@@ -63,6 +63,7 @@ test: lint
 	$(PYTHON_TESTS)
 	$(CARGO) test --locked --doc
 	RUST_TEST_THREADS=2 $(CARGO) test --locked --test lab
+	$(MAKE) e2e reproducible
 
 quick:
 	@tests/need $(TOOLCHAIN) $(SINGLE)

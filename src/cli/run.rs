@@ -6,6 +6,7 @@ use super::{Exit, Options, complain};
 use crate::config::{self, Errors, Loaded, LogFormat, Sources};
 use crate::daemon::parameters::level;
 use crate::daemon::reload::Basis;
+use crate::service::notify::Notifier;
 use crate::service::{logging, messages};
 use crate::{daemon, report};
 
@@ -24,6 +25,12 @@ pub fn run(options: &Options, name: &str) -> Exit {
 /// Says what is wrong with the configuration, which would have said where to log: in the journal
 /// an entry for each error, else lines for people.
 fn reject(name: &str, errors: &Errors) {
+    let first = errors.iter().next().map(ToString::to_string).unwrap_or_default();
+    let more = match errors.iter().count() {
+        0 | 1 => String::new(),
+        count => format!("; and {} more in the log", count - 1),
+    };
+    Notifier::default().status(&format!("configuration rejected: {first}{more}"));
     let (level, format) = (tracing::Level::INFO, logging::Format::Auto);
     if logging::stderr_is_the_journal() && logging::init(name, level, format).is_ok() {
         for error in errors.iter() {
@@ -48,9 +55,11 @@ fn carry(Loaded { settings, origins }: Loaded, sources: Sources, runtime_dir: &P
         Ok(()) => Exit::Fine,
         Err(error) => {
             if error.is_configuration() {
+                Notifier::default().status(&format!("configuration rejected: {error}"));
                 report!(messages::CONFIGURATION_REJECTED, error = error);
                 return Exit::Configuration;
             }
+            Notifier::default().status(&format!("cannot start: {error}"));
             report!(messages::START_FAILED, error = error);
             if error.is_permission() { Exit::Permission } else { Exit::Failed }
         }

@@ -1,12 +1,17 @@
 //! The tunnel's interface: created, configured, put right when somebody else changes it, and
 //! created again when somebody deletes it, at a pace that two who disagree can keep up.
 
+mod adoption;
+
 use std::fmt::Display;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::netlink::{self, Applied, Desired, Event, Netlink, Patience, Watch};
 use crate::packet::offload::Accepts;
+use crate::service::inherited;
 use crate::service::messages;
+use crate::service::notify::Notifier;
 use crate::service::trouble::Trouble;
 use crate::time::Time;
 use crate::tun::device::{self, OpenError, Opened};
@@ -43,9 +48,19 @@ pub struct Restorations {
     pub last: Option<(Time, String)>,
 }
 
+/// The interface as it was found or made.
+pub struct Queues {
+    /// Its queues.
+    pub opened: Vec<Opened>,
+    /// The super-packets that the kernel takes.
+    pub accepts: Accepts,
+    /// Whether it has a carrier. One that was taken over may have lost it before.
+    pub carrier: bool,
+}
+
 impl Interface {
-    /// Creates the interface and configures it. Gives its queues and the super-packets that the
-    /// kernel takes.
+    /// Takes the interface over from the process before, which has left it as `stored`, or creates
+    /// it, and configures it.
     ///
     /// # Errors
     /// The interface could not be created. What could not be configured is logged and tried again.
@@ -53,7 +68,9 @@ impl Interface {
         desired: Desired,
         queues: u8,
         offload: bool,
-    ) -> Result<(Self, Vec<Opened>, Accepts), Error> {
+        stored: Vec<OwnedFd>,
+        notifier: &Notifier,
+    ) -> Result<(Self, Queues), Error> {
         let (netlink, watch) = Netlink::open()?;
         let mut interface = Self {
             desired,
@@ -70,8 +87,12 @@ impl Interface {
             accepts: Accepts::NONE,
             restorations: Restorations::default(),
         };
-        let (opened, accepts) = interface.open().await?;
-        Ok((interface, opened, accepts))
+        let queues = match interface.adopt(stored, notifier).await? {
+            Some(queues) => queues,
+            None => interface.open().await?,
+        };
+        inherited::keep_queues(notifier, &queues.opened);
+        Ok((interface, queues))
     }
 
     /// Waits until somebody else has changed the interface.
@@ -177,7 +198,7 @@ impl Interface {
         &self.netlink
     }
 
-    async fn open(&mut self) -> Result<(Vec<Opened>, Accepts), Error> {
+    async fn open(&mut self) -> Result<Queues, Error> {
         let (opened, accepts) = match device::open(self.name(), self.queues, self.offload) {
             // Advice to remove the interface is no good if it is, say, the uplink.
             Err(OpenError::Busy(name)) if !self.netlink.is_tun(&name).await? => {
@@ -187,13 +208,10 @@ impl Interface {
         };
         self.index = self.netlink.index_of(self.name()).await?.unwrap_or_default();
         self.accepts = accepts;
-        let offload = match &offloads(accepts)[..] {
-            [] => "none".to_owned(),
-            words => words.join(", "),
-        };
+        let offload = words(accepts);
         report!(messages::INTERFACE_CREATED, interface = self.name(), offload = offload);
         let _ = self.apply().await;
-        Ok((opened, accepts))
+        Ok(Queues { opened, accepts, carrier: true })
     }
 
     async fn recreate(&mut self, now: Time) -> Option<Vec<Opened>> {
@@ -202,7 +220,7 @@ impl Interface {
             self.index = 0;
         }
         match self.open().await {
-            Ok((opened, _)) => {
+            Ok(Queues { opened, .. }) => {
                 self.note_restoration(now, "the interface itself");
                 Some(opened)
             }
@@ -223,9 +241,8 @@ impl Interface {
 
     async fn restore(&mut self, now: Time) {
         let applied = self.apply().await;
-        let changes = applied.changes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        if !changes.is_empty() {
-            self.restored(now, changes.join(", "));
+        if !applied.changes.is_empty() {
+            self.restored(now, listed(&applied));
         }
     }
 
@@ -283,6 +300,19 @@ impl Interface {
         if self.trouble.failed(why) {
             report!(messages::INTERFACE_INCOMPLETE, interface = self.name(), error = why);
         }
+    }
+}
+
+/// What was changed, in words.
+fn listed(applied: &Applied) -> String {
+    applied.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The kinds of super-packets, for a line of the log.
+fn words(accepts: Accepts) -> String {
+    match &offloads(accepts)[..] {
+        [] => "none".to_owned(),
+        words => words.join(", "),
     }
 }
 

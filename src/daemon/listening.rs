@@ -3,11 +3,14 @@
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::service::inherited::{self, Inherited};
 use crate::service::messages;
+use crate::service::notify::Notifier;
 use crate::service::trouble::Trouble;
 use crate::time::Time;
 use crate::transport::tcp;
@@ -27,12 +30,97 @@ pub struct Listening {
     listener: Option<TcpListener>,
     due: Option<Time>,
     trouble: Trouble,
+    /// Whether it is a socket unit's.
+    activated: bool,
 }
 
 impl Listening {
     /// A port that [`Self::poll`] will bind.
     pub fn new(address: SocketAddr, options: tcp::Options, now: Time) -> Self {
-        Self { address, options, listener: None, due: Some(now), trouble: Trouble::default() }
+        Self {
+            address,
+            options,
+            listener: None,
+            due: Some(now),
+            trouble: Trouble::default(),
+            activated: false,
+        }
+    }
+
+    /// The port of `link.listen`: that of a socket unit, that of the process before, or one that
+    /// [`Self::poll`] will bind.
+    pub fn of(
+        address: Option<SocketAddr>,
+        options: &tcp::Options,
+        inherited: &mut Inherited,
+        notifier: &Notifier,
+        now: Time,
+    ) -> Option<Self> {
+        let (activated, bound) = (inherited.activated(), inherited.bound());
+        let mut listening = address.map(|address| Self::new(address, options.clone(), now));
+        match (&mut listening, activated) {
+            (Some(listening), Some(socket)) => listening.take_activated(socket),
+            (None, Some(_)) => report!(messages::SOCKET_UNUSED, error = "link.listen is not set"),
+            (_, None) => {}
+        }
+        if let Some(socket) = bound {
+            let free = listening.as_mut().filter(|listening| listening.port().is_none());
+            if !free.is_some_and(|listening| listening.take_bound(socket)) {
+                // As long as it is kept, another may not be had.
+                inherited::keep_port(notifier, None::<&TcpListener>);
+            }
+        }
+        listening
+    }
+
+    /// A socket unit is there because somebody enabled it, so its address is the one that counts:
+    /// that of the configuration may not even be free beside it.
+    fn take_activated(&mut self, socket: OwnedFd) {
+        let (listener, address) = match tcp::take_listener(socket, &self.options) {
+            Ok(taken) => taken,
+            Err(error) => return report!(messages::SOCKET_UNUSED, error = error),
+        };
+        let configured = std::mem::replace(&mut self.address, address);
+        self.compare(configured);
+        self.activated = true;
+        self.take(listener);
+    }
+
+    /// Says no to one that does not fit: [`Self::poll`] binds another.
+    fn take_bound(&mut self, socket: OwnedFd) -> bool {
+        match tcp::take_listener(socket, &self.options) {
+            Ok((listener, address)) if address == self.address => {
+                self.take(listener);
+                return true;
+            }
+            Ok((_, address)) => note!(DEBUG, "another port than before", before = address),
+            Err(error) => note!(WARN, "the port is bound again", error = error),
+        }
+        false
+    }
+
+    fn take(&mut self, listener: TcpListener) {
+        self.listener = Some(listener);
+        self.due = None;
+        self.mention();
+    }
+
+    /// Whether it is a socket unit's, which stays whatever the configuration says.
+    pub fn is_activated(&self) -> bool {
+        self.activated
+    }
+
+    /// Says so if the configuration has another address than the socket unit.
+    pub fn compare(&self, configured: SocketAddr) {
+        if configured != self.address {
+            let address = self.address;
+            report!(messages::LISTENING_ELSEWHERE, address = address, configured = configured);
+        }
+    }
+
+    /// The port, once it is bound.
+    pub fn port(&self) -> Option<&TcpListener> {
+        self.listener.as_ref()
     }
 
     /// A port that is bound already, in place of the `present` one, which goes on until it is
@@ -56,7 +144,8 @@ impl Listening {
             _ => tcp::listen(address, &options)?,
         };
         let trouble = Trouble::default();
-        Ok(Self { address, options, listener: Some(listener), due: None, trouble })
+        let activated = false;
+        Ok(Self { address, options, listener: Some(listener), due: None, trouble, activated })
     }
 
     /// When [`Self::poll`] has something to do.
@@ -64,22 +153,25 @@ impl Listening {
         self.due
     }
 
-    /// Binds the port or ends a pause, if that is due.
-    pub fn poll(&mut self, now: Time) {
+    /// Binds the port or ends a pause, if that is due. Says whether the port was bound just now.
+    pub fn poll(&mut self, now: Time) -> bool {
         if self.due.is_none_or(|due| due > now) {
-            return;
+            return false;
         }
         self.due = None;
         if self.listener.is_some() {
-            return;
+            return false;
         }
         match tcp::listen(self.address, &self.options) {
             Ok(listener) => {
                 self.trouble.is_over();
-                self.listener = Some(listener);
-                self.mention();
+                self.take(listener);
+                true
             }
-            Err(error) => self.pause(now, BIND_AGAIN, &error),
+            Err(error) => {
+                self.pause(now, BIND_AGAIN, &error);
+                false
+            }
         }
     }
 

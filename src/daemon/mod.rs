@@ -31,6 +31,7 @@ use crate::config::Settings;
 use crate::control::socket;
 use crate::netlink;
 use crate::report;
+use crate::service::inherited::Inherited;
 use crate::service::messages;
 use crate::service::notify::Notifier;
 use crate::transport::keys::{self, PublicKey};
@@ -110,15 +111,16 @@ impl Error {
 /// # Errors
 /// What kept it from starting. Once it has started, nothing that may pass ends it.
 pub fn run(settings: &Settings, basis: Basis, runtime_dir: &Path) -> Result<(), Error> {
+    let notifier = Notifier::default();
+    let inherited = Inherited::take(&notifier);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::system("starting the event loop"))?;
     let result = runtime.block_on(async {
         report!(messages::STARTED, version = env!("CARGO_PKG_VERSION"));
-        let notifier = Notifier::default();
         let control = Control::open(runtime_dir, &settings.name)?;
-        let mut tunnel = Tunnel::set_up(settings, basis, notifier).await?;
+        let mut tunnel = Tunnel::set_up(settings, basis, notifier, inherited).await?;
         let _control = control.serve(tunnel.ask());
         tunnel.carry().await;
         tunnel.tear_down().await;

@@ -28,6 +28,7 @@ use crate::link::session::{Session, StreamId};
 use crate::metrics::Counters;
 use crate::packet::offload::Accepts;
 use crate::service::flap::Flap;
+use crate::service::inherited::{self, Inherited};
 use crate::service::messages;
 use crate::service::notify::Notifier;
 use crate::service::repeat::Repeats;
@@ -41,7 +42,7 @@ use crate::{note, report};
 use super::arrivals::{Arrivals, Happened};
 use super::diagnosis::History;
 use super::exporter::Exporter;
-use super::interface::Interface;
+use super::interface::{Interface, Queues};
 use super::listening::Listening;
 use super::reload::Basis;
 use super::status::{Connected, State};
@@ -123,24 +124,27 @@ impl Tunnel {
         settings: &Settings,
         basis: Basis,
         notifier: Notifier,
+        mut inherited: Inherited,
     ) -> Result<Self, Error> {
         let now = Time::now();
         // A signal that comes meanwhile waits, instead of ending the process.
         let arrivals = Arrivals::new()?;
         let streams = parameters::streams(settings);
         let protection = parameters::protection(settings)?;
-        let (interface, queues, accepts) = Interface::create(
+        let (interface, queues) = Interface::create(
             parameters::desired(settings),
             streams,
             parameters::offload(settings),
+            inherited.queues(),
+            &notifier,
         )
         .await?;
+        let Queues { opened, accepts, carrier } = queues;
         let counters = Arc::new(Counters::default());
-        let workers = start_workers(settings, queues, accepts, &counters, &arrivals.reports)?;
+        let workers = start_workers(settings, opened, accepts, &counters, &arrivals.reports)?;
         let ours = parameters::ours(settings, streams, accepts)?;
         let tcp = parameters::tcp(settings);
-        let listening =
-            settings.link.listen.map(|address| Listening::new(address, tcp.clone(), now));
+        let listening = Listening::of(settings.link.listen, &tcp, &mut inherited, &notifier, now);
         let watchdog =
             notifier.watchdog_limit().map(|limit| Watchdog::new(limit, workers.len(), now));
         let mut tunnel = Self {
@@ -162,7 +166,7 @@ impl Tunnel {
             peer: None,
             told_mtu: 0,
             up_since: now,
-            carrier: true,
+            carrier,
             watchdog,
             notifier,
             exporter: None,
@@ -179,10 +183,12 @@ impl Tunnel {
         if parameters::plaintext(settings) {
             report!(messages::PLAINTEXT);
         }
-        if let Some(listening) = &mut tunnel.listening {
-            listening.poll(now);
+        if !carrier {
+            // Opening another queue has set it.
+            tunnel.workers[0].tell(Command::Carrier(false));
         }
         tunnel.serve_metrics().await;
+        tunnel.listen(now);
         if settings.link.ready == Ready::Interface {
             tunnel.tell_ready();
         }
@@ -211,12 +217,15 @@ impl Tunnel {
         }
     }
 
-    /// Says goodbye to the peer and takes the interface away.
+    /// Says goodbye to the peer. The interface goes with the last descriptor, ours or systemd's.
     pub async fn tear_down(self) {
         report!(messages::STOPPING, traffic = self.counters);
         self.notifier.stopping("stopping");
+        // A process is not told whether another one follows.
+        let restarting = self.notifier.keeps();
+        let reason = if restarting { Reason::Restarting } else { Reason::Stopping };
         for worker in &self.workers {
-            worker.tell(Command::Stop(Reason::Stopping));
+            worker.tell(Command::Stop(reason));
         }
         let until = Instant::now() + FAREWELL;
         while !self.workers.iter().all(Handle::has_ended) && Instant::now() < until {
@@ -267,15 +276,21 @@ impl Tunnel {
 
     async fn do_what_is_due(&mut self) {
         let now = Time::now();
-        if let Some(listening) = &mut self.listening {
-            listening.poll(now);
-        }
+        self.listen(now);
         if self.interface.due().is_some_and(|due| due <= now) {
             self.mend_interface(now).await;
         }
         self.update_carrier(now);
         self.sum_up(now);
         self.feed_watchdog(now);
+    }
+
+    /// Binds the port or ends a pause, if that is due.
+    fn listen(&mut self, now: Time) {
+        let Some(listening) = &mut self.listening else { return };
+        if listening.poll(now) {
+            inherited::keep_port(&self.notifier, listening.port());
+        }
     }
 
     fn worker(&mut self, event: Event) {
@@ -310,6 +325,7 @@ impl Tunnel {
 
     async fn mend_interface(&mut self, now: Time) {
         if let Some(queues) = self.interface.mend(now).await {
+            inherited::keep_other_queues(&self.notifier, &queues);
             for (worker, queue) in self.workers.iter().zip(queues) {
                 worker.tell(Command::Interface(queue));
             }

@@ -4,6 +4,8 @@
 //! whenever its stream is up. It answers PINGs and finds out by itself whether the peer is still
 //! there; what becomes of the session is decided by the daemon.
 
+mod leave;
+
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::wire::bye::{self, Bye, Reason};
 use crate::wire::frame::Kind;
 
 use super::alarm::Alarm;
+use leave::take_leave;
 
 /// How long a last word to the peer may take.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -159,7 +162,8 @@ impl Handle {
     }
 }
 
-/// Starts the worker with this index; its queue is out of the flow hash unless it is the first.
+/// Starts the worker with this index; its queue is out of the flow hash unless it is the first, or
+/// packets wait in it.
 ///
 /// # Errors
 /// The kernel gives no thread, or no event queue.
@@ -170,6 +174,7 @@ pub fn start(
     events: UnboundedSender<Event>,
 ) -> io::Result<Handle> {
     let (commands, inbox) = unbounded_channel();
+    let enabled = index == 0 || queue.may_hold_packets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = thread::Builder::new().name(format!("stream-{index}")).spawn(move || {
         let worker = Worker {
@@ -182,7 +187,7 @@ pub fn start(
             ),
             parameters,
             tun: None,
-            enabled: index == 0,
+            enabled,
             connection: None,
             events,
         };
@@ -194,7 +199,7 @@ pub fn start(
 struct Worker {
     index: usize,
     parameters: Parameters,
-    tun: Option<Queue>,
+    tun: Option<Arc<Queue>>,
     enabled: bool,
     connection: Option<Connection>,
     outbound: Outbound,
@@ -249,26 +254,30 @@ impl Worker {
                 Err(InterfaceGone) => self.lose_interface(),
             }
         }
-        if let Some(connection) = &mut self.connection {
-            let mut turn = Turn {
-                connection,
-                outbound: &mut self.outbound,
-                inbound: &self.inbound,
-                tun: self.tun.as_ref(),
-                events: &self.events,
-                parameters: &self.parameters,
-            };
-            match turn.take() {
-                Ok(Moved { busy: more, gone }) => {
-                    busy |= more;
-                    if gone.is_some() {
-                        self.lose_interface();
-                    }
+        match self.exchange() {
+            Ok(Moved { busy: more, gone }) => {
+                busy |= more;
+                if gone.is_some() {
+                    self.lose_interface();
                 }
-                Err(loss) => self.lose_connection(loss),
             }
+            Err(loss) => self.lose_connection(loss),
         }
         busy
+    }
+
+    /// Moves packets between queue, connection and interface.
+    fn exchange(&mut self) -> Result<Moved, Loss> {
+        let Some(connection) = &mut self.connection else { return Ok(Moved::default()) };
+        let turn = Turn {
+            connection,
+            outbound: &mut self.outbound,
+            inbound: &self.inbound,
+            tun: self.tun.as_deref(),
+            events: &self.events,
+            parameters: &self.parameters,
+        };
+        turn.take()
     }
 
     /// Waits until there is something to move, or to check.
@@ -279,8 +288,16 @@ impl Worker {
                 None => pending().await,
             }
         };
+        tokio::select! {
+            () = packet => {}
+            () = self.connection_moves(alarm) => {}
+        }
+    }
+
+    /// Waits until the connection has something to do; for ever without one.
+    async fn connection_moves(&self, alarm: &mut Alarm) {
         let Some(Connection { stream, next_check, .. }) = &self.connection else {
-            return packet.await;
+            return pending().await;
         };
         let room = async {
             if stream.unsent() > 0 {
@@ -292,7 +309,6 @@ impl Worker {
             }
         };
         tokio::select! {
-            () = packet => {}
             _ = stream.readable() => {}
             () = room => {}
             () = alarm.at(*next_check) => {}
@@ -377,17 +393,27 @@ impl Worker {
         }
     }
 
-    /// Says BYE on a connection that is over, beside everything else. What has not been sent waits
-    /// for the next one.
+    /// Says BYE on a connection that is over, beside everything else, and delivers what was on its
+    /// way. What has not been sent waits for the next one.
     fn close(&mut self, mut connection: Connection, reason: Reason) {
         self.outbound.take_back(&mut connection.stream, Time::now());
-        let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
-        drop(tokio::spawn(async move { timeout(FAREWELL, farewell).await }));
+        let (stream, inbound, tun) = (connection.stream, self.inbound.clone(), self.tun.clone());
+        drop(tokio::spawn(timeout(FAREWELL, async move {
+            match reason {
+                // Nothing more is to be had from such a peer.
+                Reason::Protocol | Reason::Unwelcome => {
+                    stream.finish(Kind::Bye, bye::body(reason, "")).await;
+                }
+                _ => drop(take_leave(stream, reason, &inbound, tun.as_deref()).await),
+            }
+        })));
     }
 
     fn take_interface(&mut self, queue: Opened) {
         match queue.watch() {
-            Ok(tun) if self.enabled || tun.attach(false).is_ok() => self.tun = Some(tun),
+            Ok(tun) if self.enabled || tun.attach(false).is_ok() => {
+                self.tun = Some(Arc::new(tun));
+            }
             _ => self.lose_interface(),
         }
     }
@@ -424,19 +450,16 @@ impl Worker {
             match &loss {
                 Loss::Protocol(_) => self.close(connection, Reason::Protocol),
                 Loss::Silent(_) => self.close(connection, Reason::Silent),
-                Loss::Io(_) | Loss::Bye(_) | Loss::Unwelcome(_) => {
+                Loss::Io(_) | Loss::Unwelcome(_) => {
                     self.outbound.take_back(&mut connection.stream, Time::now())
+                }
+                Loss::Bye(_) => {
+                    self.outbound.take_back(&mut connection.stream, Time::now());
+                    // The peer reads until we close; what is sealed can go nowhere else.
+                    let _ = self.outbound.flush(&mut connection.stream);
                 }
             }
             self.report(Event::Lost(id, loss));
-        }
-    }
-
-    /// Says BYE, as far as the peer takes it without delay.
-    async fn stop(mut self, reason: Reason) {
-        if let Some(connection) = self.connection.take() {
-            let farewell = connection.stream.finish(Kind::Bye, bye::body(reason, ""));
-            let _ = timeout(FAREWELL, farewell).await;
         }
     }
 
@@ -447,6 +470,7 @@ impl Worker {
 }
 
 /// What one turn of a connection moved.
+#[derive(Default)]
 struct Moved {
     busy: bool,
     gone: Option<InterfaceGone>,
@@ -463,7 +487,7 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn take(&mut self) -> Result<Moved, Loss> {
+    fn take(mut self) -> Result<Moved, Loss> {
         let now = Time::now();
         let mut moved = Moved { busy: false, gone: None };
         // Whole frames may have come with HELLO, or be left from the turn before.

@@ -71,7 +71,7 @@ impl Sources {
 }
 
 /// One direction of one stream's data path.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Inbound {
     sanitiser: Sanitiser,
     sources: Sources,

@@ -183,6 +183,11 @@ impl Outbound {
         queue.enqueue(packet, |packet, why| lose(packet, why, pool, counters));
     }
 
+    /// Whether anything waits.
+    pub fn has_packets(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// How much waits, and for how long.
     pub fn depth(&self, now: Time) -> Depth {
         self.queue.depth(now)

@@ -39,6 +39,11 @@ const PATIENCE_STALLED: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts to replace a stalled stream.
 const PAUSE_STALLED: Duration = Duration::from_millis(100);
 
+/// How long a peer that restarts is expected back any moment, and the longest pause between two
+/// attempts meanwhile.
+const RESTART: Duration = Duration::from_secs(5);
+const PAUSE_RESTART: Duration = Duration::from_millis(100);
+
 /// A stream that lasted this long was a good one: the next attempt follows at once.
 const GOOD: Duration = Duration::from_secs(5);
 
@@ -102,6 +107,8 @@ pub struct Session {
     diallers: Vec<Dialler>,
     attempts: u64,
     down_since: Time,
+    /// Until when the peer is expected back any moment.
+    restarts_until: Option<Time>,
 }
 
 /// Why a stream is dialled for.
@@ -123,7 +130,14 @@ impl Session {
                 Dialler::new(Backoff::new(reconnect_min, reconnect_max, seed), now)
             })
             .collect();
-        Self { parameters, current: None, diallers, attempts: 0, down_since: now }
+        Self {
+            parameters,
+            current: None,
+            diallers,
+            attempts: 0,
+            down_since: now,
+            restarts_until: None,
+        }
     }
 
     /// From now on these parameters hold. A session that is up stays, with the MTU that both ends
@@ -263,6 +277,12 @@ impl Session {
         ended.into_iter().collect()
     }
 
+    /// The peer has said that it restarts: the streams that are about to go are dialled again in
+    /// short intervals.
+    pub fn peer_restarts(&mut self, now: Time) {
+        self.restarts_until = Some(now + RESTART);
+    }
+
     /// A stream leaves a PING unanswered: dial for another one in its place, without giving it up.
     pub fn stalled(&mut self, now: Time, id: StreamId) {
         let member = self.current.as_mut().and_then(|current| current.member(id));
@@ -367,6 +387,7 @@ impl Session {
             actions.push(Action::Down);
         }
         self.release(now);
+        self.restarts_until = None;
         self.diallers[0].hurry(now);
         let mut streams: Vec<_> = (0..agreed.streams).map(|_| None).collect();
         streams[0] = Some(Member { id: first, since: now, stalled: false, recovered: None });
@@ -426,9 +447,18 @@ impl Session {
 
     /// Puts the next attempt for a stream off, unless one is under way.
     fn pause(&mut self, now: Time, stream: u8) {
+        let restarts = self.restarts_until.is_some_and(|until| now < until);
         let stalled = self.wanted(stream) == Some(Wanted::Replacement);
-        let longest = if stalled { PAUSE_STALLED } else { Duration::MAX };
-        self.diallers[usize::from(stream)].pause(now, longest);
+        let dialler = &mut self.diallers[usize::from(stream)];
+        let longest = match (restarts, stalled) {
+            (true, _) => {
+                dialler.forgive();
+                PAUSE_RESTART
+            }
+            (false, true) => PAUSE_STALLED,
+            (false, false) => Duration::MAX,
+        };
+        dialler.pause(now, longest);
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) struct Link {
     pub is_tun: bool,
     pub mtu: u32,
     pub up: bool,
+    pub carrier: bool,
     /// Whether the kernel gives the interface a link-local address; `None` without IPv6.
     pub generates_address: Option<bool>,
     /// Whether IPv4 routes through it are passed over while it has no carrier; `None` without
@@ -144,6 +145,7 @@ pub(super) fn parse(message: &LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Carrier(carrier) => link.carrier = *carrier != 0,
             LinkAttribute::LinkInfo(parts) => {
                 link.is_tun = parts.contains(&LinkInfo::Kind(InfoKind::Tun));
             }

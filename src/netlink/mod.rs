@@ -75,6 +75,17 @@ pub struct Desired {
     pub routes: Vec<Route>,
 }
 
+/// How an interface is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Present {
+    /// Its index.
+    pub index: u32,
+    /// Bytes.
+    pub mtu: u32,
+    /// Whether it has a carrier.
+    pub carrier: bool,
+}
+
 /// One thing that was different in the kernel and has been set right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -153,7 +164,17 @@ impl Netlink {
 
     /// The index of an interface, `None` when there is none of that name.
     pub async fn index_of(&self, interface: &str) -> Result<Option<u32>, Error> {
-        Ok(link::state(&self.handle, interface).await?.map(|link| link.index))
+        Ok(self.present(interface).await?.map(|present| present.index))
+    }
+
+    /// How an interface is, `None` when there is none of that name.
+    pub async fn present(&self, interface: &str) -> Result<Option<Present>, Error> {
+        let link = link::state(&self.handle, interface).await?;
+        let present = |link: link::Link| {
+            let link::Link { index, mtu, carrier, .. } = link;
+            Present { index, mtu, carrier }
+        };
+        Ok(link.map(present))
     }
 
     /// Makes the kernel agree with `desired`: adds and mends what is listed and leaves everything

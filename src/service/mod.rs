@@ -2,6 +2,7 @@
 
 pub mod flap;
 pub mod http;
+pub mod inherited;
 mod line;
 pub mod logging;
 pub mod messages;

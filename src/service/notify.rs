@@ -1,6 +1,9 @@
-//! Talking to systemd (sd_notify(3)): ready, status, watchdog, reloading, stopping.
+//! Talking to systemd (sd_notify(3)): ready, status, watchdog, reloading, stopping, and what it
+//! keeps open for the next process.
 
+use std::env;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -41,6 +44,25 @@ impl Notifier {
     /// Every worker makes progress.
     pub fn watchdog(&self) {
         self.send(&[NotifyState::Watchdog]);
+    }
+
+    /// Whether somebody keeps what [`store`](Self::store) hands over.
+    pub fn keeps(&self) -> bool {
+        env::var_os("NOTIFY_SOCKET").is_some()
+    }
+
+    /// Hands a descriptor over, to be kept open under this name until the service is stopped. One
+    /// that is kept already is not kept twice.
+    pub fn store(&self, name: &str, descriptor: BorrowedFd<'_>) {
+        let states = [NotifyState::FdStore, NotifyState::FdName(name)];
+        if let Err(error) = sd_notify::notify_with_fds(&states, &[descriptor]) {
+            self.warn_once(&error);
+        }
+    }
+
+    /// What is kept under this name is needed no more.
+    pub fn forget(&self, name: &str) {
+        self.send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
     }
 
     /// The unit's `WatchdogSec=`: the longest that [`watchdog`](Self::watchdog) may not be called.
@@ -89,7 +111,7 @@ mod tests {
         notifier.reloading();
         notifier.watchdog();
         notifier.stopping("goodbye");
-        let expected = std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(10));
+        let expected = env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(10));
         assert_eq!(notifier.watchdog_limit(), expected);
         assert!(!notifier.failed.load(Ordering::Relaxed));
     }
@@ -100,7 +122,7 @@ mod tests {
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         // The environment of a running process is not ours to change: a child has its own.
-        let child = Command::new(std::env::current_exe().unwrap())
+        let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "service::notify::tests::without_a_service_manager_nothing_happens"])
             .env("NOTIFY_SOCKET", &path)
             .env("WATCHDOG_USEC", "10000000")

@@ -5,6 +5,8 @@
 #[allow(unsafe_code)]
 pub mod fd;
 #[allow(unsafe_code)]
+pub mod inherited;
+#[allow(unsafe_code)]
 pub mod tcp;
 #[allow(unsafe_code)]
 pub mod tun;

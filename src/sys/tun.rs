@@ -48,6 +48,16 @@ mod ioctl {
     );
     nix::ioctl_write_int_bad!(set_offload, nix::request_code_write!(TUN, 208, INT));
     nix::ioctl_write_ptr_bad!(set_vnet_header_size, nix::request_code_write!(TUN, 216, INT), c_int);
+    nix::ioctl_read_bad!(
+        interface,
+        nix::request_code_read!(TUN, 210, size_of::<c_uint>()),
+        InterfaceRequest
+    );
+    nix::ioctl_read_bad!(
+        vnet_header_size,
+        nix::request_code_read!(TUN, 215, size_of::<c_int>()),
+        c_int
+    );
     nix::ioctl_write_ptr_bad!(set_queue, nix::request_code_write!(TUN, 217, INT), InterfaceRequest);
     nix::ioctl_write_ptr_bad!(set_carrier, nix::request_code_write!(TUN, 226, INT), c_uint);
 }
@@ -84,6 +94,29 @@ fn open_queue_at(device: &Path, name: &str, first: bool) -> io::Result<OwnedFd> 
     // SAFETY: the request is a valid `struct ifreq` that outlives the call; the name is NUL-terminated.
     unsafe { ioctl::set_interface(file.as_raw_fd(), &request) }?;
     Ok(file.into())
+}
+
+/// The interface that a descriptor is a queue of: its name, and the `IFF_` flags of the driver, with
+/// `IFF_DETACH_QUEUE` while the queue is out of the flow hash (`TUNGETIFF`).
+///
+/// # Errors
+/// ENOTTY for a descriptor of another kind, EBADFD when the interface has been deleted.
+pub fn interface(queue: BorrowedFd<'_>) -> io::Result<(String, c_int)> {
+    let mut request = queue_request(0);
+    // SAFETY: the kernel writes one `struct ifreq` to the pointer, which is valid for that.
+    unsafe { ioctl::interface(queue.as_raw_fd(), &mut request) }?;
+    let name = request.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    // The kernel's flags are 16 bits without a sign.
+    let flags = c_int::from(request.flags) & 0xffff;
+    Ok((String::from_utf8_lossy(name).into_owned(), flags))
+}
+
+/// The size in bytes of the `virtio_net_hdr` before each packet.
+pub fn vnet_header_size(queue: BorrowedFd<'_>) -> io::Result<c_int> {
+    let mut size = 0;
+    // SAFETY: the kernel writes one int to the pointer, which is valid for that.
+    unsafe { ioctl::vnet_header_size(queue.as_raw_fd(), &mut size) }?;
+    Ok(size)
 }
 
 /// Sets the size in bytes of the `virtio_net_hdr` before each packet; the kernel wants at least 10.

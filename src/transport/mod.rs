@@ -324,20 +324,32 @@ impl Stream {
         self.tcp.writable().await
     }
 
-    /// Ends the stream with one last frame, and waits until the peer has closed its end too: what
-    /// was sent would be lost if the connection were closed while data of the peer's is unread.
-    /// Must be bounded in time by the caller.
-    pub async fn finish(mut self, kind: Kind, body: Vec<u8>) {
+    /// Sends one last frame and closes our direction. What is left to be done is to read until the
+    /// peer has closed its own: what was sent would be lost if the connection were closed while
+    /// data of the peer's is unread. Must be bounded in time by the caller.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn say_last(&mut self, kind: Kind, body: Vec<u8>) -> io::Result<()> {
         self.state.outgoing.take_data();
         // Behind the control frames that wait, however many: it is the last.
         self.state.outgoing.push(control_frame(kind, &body));
         let mut pool = Pool::default();
-        while self.flush(&mut pool).is_ok() && self.unsent() > 0 {
-            if self.writable().await.is_err() {
-                return;
+        loop {
+            self.flush(&mut pool)?;
+            if self.unsent() == 0 {
+                return SockRef::from(&self.tcp).shutdown(Shutdown::Write);
             }
+            self.writable().await?;
         }
-        let _ = SockRef::from(&self.tcp).shutdown(Shutdown::Write);
+    }
+
+    /// Ends the stream with one last frame, and waits until the peer has closed its end too. Must
+    /// be bounded in time by the caller.
+    pub async fn finish(mut self, kind: Kind, body: Vec<u8>) {
+        if self.say_last(kind, body).await.is_err() {
+            return;
+        }
         let mut rest = [0; 4096];
         while self.tcp.readable().await.is_ok() {
             match self.tcp.try_read(&mut rest) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -134,6 +134,29 @@ fn bind(address: SocketAddr, options: &Options, share: bool) -> io::Result<Socke
     tune(SockRef::from(&socket), options)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Takes over a socket that listens already, and sets the options on it. Gives its address as well.
+///
+/// # Errors
+/// `InvalidInput` when it does not listen; those of the options that were asked for.
+pub fn take_listener(socket: OwnedFd, options: &Options) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = Socket::from(socket);
+    if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen for TCP"));
+    }
+    let device = socket.device()?;
+    if device.as_deref() != options.device.as_deref().map(str::as_bytes) {
+        socket.bind_device(options.device.as_deref().map(str::as_bytes))?;
+    }
+    if let Some(mark) = options.fwmark {
+        socket.set_mark(mark)?;
+    }
+    tune(SockRef::from(&socket), options)?;
+    socket.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 fn socket(address: SocketAddr, options: &Options) -> io::Result<Socket> {

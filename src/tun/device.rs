@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use nix::sys::uio::{readv, writev};
 use tokio::io::Interest;
@@ -15,7 +15,7 @@ use crate::sys;
 use super::vnet::VnetHeader;
 
 #[allow(clippy::cast_possible_truncation)] // Ten.
-const HEADER_LEN: u8 = size_of::<VnetHeader>() as u8;
+pub(super) const HEADER_LEN: u8 = size_of::<VnetHeader>() as u8;
 
 /// Why the interface could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,11 @@ pub enum OpenError {
     },
 }
 
-/// One queue of the interface that no runtime watches yet.
-pub struct Opened(tun::Device);
+/// One queue of the interface that no runtime watches yet. It is in the flow hash.
+pub struct Opened {
+    device: tun::Device,
+    may_hold_packets: bool,
+}
 
 /// One queue of the interface: a flow's packets come out of one queue, as long as it is attached.
 pub struct Queue(AsyncFd<tun::Device>);
@@ -71,20 +74,32 @@ pub fn open(name: &str, queues: u8, offload: bool) -> Result<(Vec<Opened>, Accep
     for index in 0..queues {
         opened.push(Opened::open(name, index == 0).map_err(failed)?);
     }
-    let accepts = match opened.first() {
-        Some(first) => first.probe(offload).map_err(failed)?,
-        None => Accepts::NONE,
-    };
+    let accepts = probe(&opened, offload).map_err(failed)?;
     Ok((opened, accepts))
 }
 
+/// Asks the kernel for super-packets, for the whole interface. Gives those that it takes.
+pub(super) fn probe(queues: &[Opened], offload: bool) -> io::Result<Accepts> {
+    queues.first().map_or(Ok(Accepts::NONE), |first| first.probe(offload))
+}
+
 impl Opened {
-    fn open(name: &str, first: bool) -> io::Result<Self> {
+    pub(super) fn open(name: &str, first: bool) -> io::Result<Self> {
         let fd = sys::tun::open_queue(name, first)?;
         sys::tun::set_vnet_header_size(fd.as_fd(), HEADER_LEN)?;
+        Self::own(name, fd, false)
+    }
+
+    pub(super) fn own(name: &str, fd: OwnedFd, may_hold_packets: bool) -> io::Result<Self> {
         let mut owner = tun::Configuration::default();
         owner.raw_fd(fd.into_raw_fd()).close_fd_on_drop(true).tun_name(name);
-        tun::Device::new(&owner).map(Self).map_err(io::Error::other)
+        let device = tun::Device::new(&owner).map_err(io::Error::other)?;
+        Ok(Self { device, may_hold_packets })
+    }
+
+    /// Whether packets may wait in it that came before it was opened here.
+    pub fn may_hold_packets(&self) -> bool {
+        self.may_hold_packets
     }
 
     fn probe(&self, offload: bool) -> io::Result<Accepts> {
@@ -92,7 +107,7 @@ impl Opened {
         const TCP: u32 = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
         const ALL: u32 = TCP | TUN_F_USO4 | TUN_F_USO6;
         let tcp = Accepts::CHECKSUM.union(Accepts::TSO4).union(Accepts::TSO6);
-        let queue = sys::fd::borrow(&self.0);
+        let queue = self.as_fd();
         if offload {
             for (mask, accepts) in [(ALL, Accepts::ALL), (TCP, tcp)] {
                 if sys::tun::set_offload(queue, mask).is_ok() {
@@ -109,7 +124,7 @@ impl Opened {
     /// # Errors
     /// The runtime can't watch the descriptor; the queue is closed.
     pub fn watch(self) -> io::Result<Queue> {
-        sys::tun::watch(self.0).map(Queue)
+        sys::tun::watch(self.device).map(Queue)
     }
 }
 
@@ -178,9 +193,15 @@ pub fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADFD)
 }
 
+impl AsFd for Opened {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        sys::fd::borrow(&self.device)
+    }
+}
+
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Opened({})", self.0.as_raw_fd())
+        write!(f, "Opened({})", self.device.as_raw_fd())
     }
 }
 

@@ -4,6 +4,7 @@
 //! becomes an [`Offload`](crate::packet::offload::Offload); inwards it is built anew from the
 //! packet, for a peer's word about offsets is never the kernel's business.
 
+pub mod adopt;
 pub mod coalesce;
 pub mod device;
 pub mod sanitise;

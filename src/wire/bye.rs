@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 255;
 pub enum Reason {
     /// 1: the sender stops for good.
     Stopping,
-    /// 2: the sender restarts and will be back at once.
+    /// 2: the sender's process ends, and the next one may be back at once.
     Restarting,
     /// 3: a newer stream or session took this one's place.
     Superseded,
@@ -84,7 +84,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stopping => "the peer stops",
-            Self::Restarting => "the peer restarts",
+            Self::Restarting => "the peer stops or restarts",
             Self::Superseded => "a newer connection took over",
             Self::Glare => "both ends dialled, the other session wins",
             Self::Version => "no common protocol version",

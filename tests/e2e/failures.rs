@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::gateways::{PING, SOON, tunnelled};
+use crate::gateways::{INTERFACE, PING, SOON, tunnelled};
 use crate::machine::{Release, World};
 use crate::wait::eventually;
 
@@ -18,7 +18,7 @@ fn a_daemon_that_hangs_is_replaced(release: Release) {
     let limit = "[Service]\nWatchdogSec=2s\n";
     near.write("/etc/systemd/system/tunnel64d@.service.d/e2e.conf", "-m 0644", limit);
     near.run("systemctl daemon-reload; systemctl restart tunnel64d@tun0");
-    let before = near.pid();
+    let (before, interface) = (near.pid(), near.run(INTERFACE));
     near.run(&format!("kill -STOP {before}"));
     eventually("another process took over", SOON, || {
         let now = near.pid();
@@ -27,6 +27,7 @@ fn a_daemon_that_hangs_is_replaced(release: Release) {
     assert!(!near.succeeds(&format!("test -d /proc/{before}")), "the one that hung is gone");
     near.await_success(PING, SOON);
     near.run("journalctl -u tunnel64d@tun0 | grep 'Watchdog timeout'");
+    assert_eq!(near.run(INTERFACE), interface);
 }
 
 fn a_daemon_that_crashes_comes_back_however_often(release: Release) {
@@ -39,6 +40,7 @@ fn a_daemon_that_crashes_comes_back_however_often(release: Release) {
         "[Service]\nRestartSec=10ms\n",
     );
     near.run("systemctl daemon-reload");
+    let interface = near.run(INTERFACE);
     for _ in 0..8 {
         let before = near.pid();
         eventually("another process took over", Duration::from_secs(5), || {
@@ -50,6 +52,7 @@ fn a_daemon_that_crashes_comes_back_however_often(release: Release) {
     }
     assert_eq!(near.property("NRestarts"), "8");
     near.await_success(PING, SOON);
+    assert_eq!(near.run(INTERFACE), interface);
 }
 
 fn a_wrong_configuration_fails_once_and_says_why(release: Release) {
@@ -62,6 +65,8 @@ fn a_wrong_configuration_fails_once_and_says_why(release: Release) {
     assert_eq!(near.property("ExecMainStatus"), "78");
     assert_eq!(near.property("NRestarts"), "0");
     let status = near.attempt("systemctl status tunnel64d@tun0").expect_err("it is down");
+    let why = r#"Status: "configuration rejected: /etc/tunnel64d/tun0.toml:9: link.conect: unknown key (did you mean "connect"?)""#;
+    assert!(status.contains(why), "{status}");
     let why = r#"configuration rejected error="/etc/tunnel64d/tun0.toml:9: link.conect: unknown key (did you mean \"connect\"?)""#;
     assert!(status.contains(why), "{status}");
 

@@ -24,17 +24,19 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-const PACKAGES: [&str; 12] = [
+pub const PACKAGES: [&str; 14] = [
     "systemd",
     "systemd-sysv",
     "dbus",
     "iproute2",
     "iputils-ping",
+    "iperf3",
     "procps",
     "curl",
     "nftables",
     "openssh-server",
     "autopkgtest",
+    "lintian",
     "dpkg-dev",
     "needrestart",
 ];
@@ -103,15 +105,21 @@ impl World {
 
     /// Boots a machine that has no network but the loopback.
     pub fn boot(&self, name: &'static str, release: Release) -> Machine<'_> {
+        self.boot_from(name, &release.root(&PACKAGES).display().to_string())
+    }
+
+    /// The same over file systems laid one over the other, the topmost first, with colons between
+    /// them.
+    pub fn boot_from(&self, name: &'static str, layers: &str) -> Machine<'_> {
         self.shell(&format!(
             "ip netns add {name}
              ip -n {name} link set lo up
              mkdir {name} {name}/upper {name}/work {name}/root
              # Where the cache is itself an overlay, the kernel may refuse another one: copy then.
-             mount -t overlay e2e -o lowerdir={lower},upperdir={name}/upper,workdir={name}/work \\
-                 {name}/root 2>/dev/null || cp -a {lower}/. {name}/root/
+             mount -t overlay e2e -o lowerdir={layers},upperdir={name}/upper,workdir={name}/work \\
+                 {name}/root 2>/dev/null ||
+                 tr : '\\n' <<<{layers} | tac | xargs -I@ cp -a @/. {name}/root/
              tr -d - </proc/sys/kernel/random/uuid >{name}/root/etc/machine-id",
-            lower = release.root(&PACKAGES).display(),
         ));
         let mut machine = Machine { world: self, name, container: None };
         machine.start();

@@ -25,6 +25,16 @@ macro_rules! on_both_releases {
     };
 }
 
+/// Makes one test of each case, for what does not depend on the release: `far` is on the other one
+/// anyhow.
+macro_rules! on_one_release {
+    ($($case:ident),+ $(,)?) => {
+        mod either {
+            $(#[test] fn $case() { super::$case($crate::machine::Release::Trixie); })+
+        }
+    };
+}
+
 mod failures;
 mod gateways;
 mod install;
@@ -35,6 +45,7 @@ mod package;
 mod quality;
 mod reload;
 mod removal;
+mod restart;
 mod sandbox;
 mod upgrade;
 #[path = "../lab/wait.rs"]

@@ -1,6 +1,6 @@
 //! Others on the same machine: systemd-networkd, needrestart.
 
-use crate::gateways::{PING, tunnelled};
+use crate::gateways::{PING, SOON, tunnelled};
 use crate::machine::{Release, World};
 use crate::package::other_version;
 
@@ -19,6 +19,8 @@ fn networkd_leaves_addresses_and_routes_of_the_tunnel_alone(release: Release) {
     let network = "[Match]\nName=eth1\n[Network]\nAddress=172.16.2.131/24\nKeepConfiguration=yes\n";
     near.write("/etc/systemd/network/eth1.network", "-m 0644", network);
     near.run("systemctl start systemd-networkd");
+    // It is on the bus only a while after it says that it has started.
+    near.await_success("busctl status org.freedesktop.network1", SOON);
     near.run("networkctl reload; networkctl reconfigure eth1");
     near.run("systemctl restart systemd-networkd");
     near.run(PING);

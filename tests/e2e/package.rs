@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::{Machine, World, output};
+use crate::machine::{Machine, PACKAGES, Release, World, output};
 
 /// The package as it was built.
 pub fn built() -> PathBuf {
@@ -33,6 +33,14 @@ pub fn other_version(world: &World, version: &str, change: &str) -> PathBuf {
     );
     fs::remove_dir_all(unpacked).expect("a directory of ours");
     package
+}
+
+/// Boots a machine in which the package is installed, once for all tests.
+pub fn boot_installed<'w>(world: &'w World, name: &'static str, release: Release) -> Machine<'w> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/installed");
+    let mut command = Command::new(installed);
+    command.arg(release.root(&PACKAGES)).arg(built());
+    world.boot_from(name, output(&mut command).trim())
 }
 
 impl Machine<'_> {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::machine::{Release, World, output};
+use crate::machine::{PACKAGES, Release, World, output};
 use crate::package;
 
 on_both_releases! {
@@ -11,7 +11,7 @@ on_both_releases! {
 }
 
 fn lintian_has_nothing_to_complain_of(release: Release) {
-    let root = release.root(&["lintian"]);
+    let root = release.root(&PACKAGES);
     let world = World::new();
     let package = world.file("tunnel64d.deb");
     std::fs::copy(package::built(), &package).expect("a copy");

@@ -19,12 +19,12 @@ fn a_reload_is_applied_or_refused_and_the_service_runs_on(release: Release) {
     near.run("sed -i '/^addresses/a mtu = 1400' /etc/tunnel64d/tun0.toml");
     near.run("systemctl reload tunnel64d@tun0");
     near.run("ip link show tun0 | grep ' mtu 1400 '");
-    near.run("journalctl -u tunnel64d@tun0 | grep 'configuration reloaded changed=interface.mtu'");
+    near.run("journalctl --sync; journalctl -u tunnel64d@tun0 | grep 'configuration reloaded changed=interface.mtu'");
 
     near.run("sed -i '/^.link.$/a streams = 4' /etc/tunnel64d/tun0.toml");
     let rejected = near.attempt("systemctl reload tunnel64d@tun0");
     rejected.expect_err("streams need a restart");
-    let journal = near.run("journalctl -x -u tunnel64d@tun0");
+    let journal = near.run("journalctl --sync; journalctl -x -u tunnel64d@tun0");
     for line in [
         "tun0.toml:9: link.streams: needs a restart",
         "the old configuration is still in force",

@@ -7,6 +7,9 @@ use crate::wait::eventually;
 
 on_both_releases! {
     an_upgrade_leaves_the_tunnel_and_the_session_in_it_alone,
+}
+
+on_one_release! {
     a_restart_leaves_the_session_in_the_tunnel_alive,
     reinstalling_and_downgrading_leave_the_tunnel_alone,
     a_failed_upgrade_leaves_the_tunnel_alone_and_can_be_mended,

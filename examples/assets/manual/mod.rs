@@ -13,12 +13,15 @@ use tunnel64d::config::schema::{KEYS, Key};
 
 /// What the daemon does about signals.
 const SIGNALS: [(&str, &str); 2] = [
-    ("SIGTERM, SIGINT", "Says goodbye to the peer, removes the interface and ends."),
+    (
+        "SIGTERM, SIGINT",
+        "Says goodbye to the peer and ends; the interface goes, unless systemd keeps it for a restart.",
+    ),
     ("SIGHUP", "Reloads the configuration, as the command does; the verdict is in the log."),
 ];
 
 /// Where things are.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("/etc/tunnel64d/NAME.toml", "Configuration of the tunnel NAME, see tunnel64d.toml(5)."),
     ("/etc/tunnel64d/tunnel64d.toml", "Configuration that all tunnels share."),
     ("/usr/share/doc/tunnel64d/examples/tun0.toml", "An example with every key."),
@@ -28,6 +31,28 @@ const FILES: [(&str, &str); 6] = [
         "The control socket of the tunnel NAME, for root and the group tunnel64d.",
     ),
     ("/usr/lib/systemd/system/tunnel64d@.service", "The unit of every tunnel."),
+    (
+        "/usr/lib/systemd/system/tunnel64d@.socket",
+        "A unit that holds the port of a tunnel; optional.",
+    ),
+];
+
+/// What the service manager says (systemd.exec(5)).
+const ENVIRONMENT: [(&str, &str); 3] = [
+    (
+        "NOTIFY_SOCKET",
+        "Where readiness, status and liveness are told, and where the interface and the port are \
+         kept open for the next process.",
+    ),
+    (
+        "LISTEN_FDS, LISTEN_FDNAMES",
+        "What is taken over: from the process before the interface's queues, tun-0 to tun-15, and \
+         the port, bound; from a socket unit the port, listen.",
+    ),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "Where the private key is the file tunnel64d.key, unless the configuration names another.",
+    ),
 ];
 
 /// The layers of configuration, lowest first.
@@ -60,6 +85,7 @@ pub fn commands(command: Command) -> io::Result<Vec<u8>> {
     let mut rest = Roff::new();
     lists::statuses(&mut rest);
     list(&mut rest, "SIGNALS", &SIGNALS);
+    list(&mut rest, "ENVIRONMENT", &ENVIRONMENT);
     list(&mut rest, "FILES", &FILES);
     lists::metrics(&mut rest);
     lists::messages(&mut rest);

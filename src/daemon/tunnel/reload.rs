@@ -15,7 +15,7 @@ use crate::link::session::{Parameters, StreamId};
 use crate::metrics;
 use crate::packet::offload::Accepts;
 use crate::report;
-use crate::service::messages;
+use crate::service::{inherited, messages};
 use crate::time::Time;
 use crate::transport::keys::PublicKey;
 use crate::transport::{Protection, tcp};
@@ -111,6 +111,10 @@ impl Tunnel {
         }
         let Some(address) = settings.link.listen else { return Ok(Port::Moves(None)) };
         let present = self.listening.as_ref();
+        if let Some(activated) = present.filter(|present| present.is_activated()) {
+            activated.compare(address);
+            return Ok(Port::Stays);
+        }
         match Listening::in_place_of(present, address, options.clone(), Time::now()) {
             Ok(listening) => Ok(Port::Moves(Some(Box::new(listening)))),
             Err(source) => Err(Reason::Listen { address, source }.into()),
@@ -132,6 +136,8 @@ impl Tunnel {
         if let Port::Moves(listening) = port {
             self.listening = listening.map(|listening| *listening);
             self.listening.iter().for_each(Listening::mention);
+            let port = self.listening.as_ref().and_then(Listening::port);
+            inherited::keep_port(&self.notifier, port);
         }
         let former = std::mem::replace(&mut self.settings, settings);
         self.basis.leaves = loaded.origins;

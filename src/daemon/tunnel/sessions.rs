@@ -40,6 +40,9 @@ impl Tunnel {
     pub(super) fn lost(&mut self, id: StreamId, loss: &Loss) {
         let now = Time::now();
         let peer = self.connections.remove(&id).map(|connection| connection.peer);
+        if matches!(loss, Loss::Bye(bye) if bye.reason == Reason::Restarting) {
+            self.session.peer_restarts(now);
+        }
         let index = (0..).take(self.workers.len()).find(|i| self.session.stream(*i) == Some(id));
         let Some(index) = index else { return };
         self.counters.streams_lost.one();
@@ -151,7 +154,9 @@ impl Tunnel {
     /// senders are told instead of left waiting.
     pub(super) fn update_carrier(&mut self, now: Time) {
         let dead_after = self.settings.link.dead_after;
-        let carrier = self.session.down_since().is_none_or(|since| now - since < dead_after);
+        // Only a session gives it back: the process before may have lost it.
+        let patient = |since| self.carrier && now - since < dead_after;
+        let carrier = self.session.down_since().is_none_or(patient);
         if carrier == self.carrier {
             return;
         }

@@ -241,6 +241,29 @@ fn a_stalled_stream_that_the_peer_closes_first_does_not_end_the_session() {
 }
 
 #[test]
+fn a_peer_that_restarts_is_dialled_often_for_a_while_and_then_with_growing_pauses() {
+    let mut session = session(true, 1, 1, 1, at(0));
+    let first = dial(&session.poll(at(0)));
+    session.dialled(at(1), first.attempt, 1, &hello(5, first.session, 0), identity(5)).unwrap();
+    session.peer_restarts(at(1000));
+    assert_eq!(session.stream_down(at(1000), 1), [Action::Down]);
+    let mut pauses = Vec::new();
+    let mut now = at(1000);
+    while now < at(60_000) {
+        let due = session.next_poll().unwrap();
+        pauses.push((now, due - now));
+        now = due;
+        let refused = dial(&session.poll(now));
+        session.dial_failed(now, refused.attempt);
+    }
+    let (soon, later): (Vec<_>, Vec<_>) = pauses.iter().partition(|(from, _)| *from < at(6000));
+    assert!(soon.iter().all(|(_, pause)| *pause <= PAUSE_RESTART), "{soon:?}");
+    assert!(soon.len() < 200, "{} attempts", soon.len());
+    assert!(later.iter().take(1).all(|(_, pause)| *pause <= Duration::from_millis(400)));
+    assert!(later.iter().any(|(_, pause)| *pause > Duration::from_secs(1)), "{later:?}");
+}
+
+#[test]
 fn a_stream_that_was_heard_again_just_now_is_not_replaced() {
     let mut session = session(false, 1, 1, 1, at(0));
     session.accepted(at(0), 1, &hello(2, THEIRS, 0), identity(2)).unwrap();
