@@ -19,8 +19,12 @@ TIME := 60
 PACKAGING := dpkg-buildpackage:dpkg-dev dh:debhelper
 MACHINES := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container setpriv:util-linux
 
-SCRIPTS := tests/need tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs tests/e2e/installed .ci/run packaging/build-deb \
+SCRIPTS := tests/need tests/unpack tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs tests/e2e/installed \
+	.ci/run packaging/build-deb \
 	packaging/crates packaging/smoke debian/tests/tunnel debian/tests/service
+
+# Manuals are shown by man(1); what else these tests need they unpack under target/.
+SINGLE := python3:python3 man:man-db flock:util-linux
 
 # Everything but the lab: no root, no namespaces.
 SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
@@ -53,7 +57,7 @@ demo:
 
 # Labs run two at a time: each keeps several processes busy, and some tests wait for two seconds.
 test: lint
-	@tests/need $(TOOLCHAIN) $(LAB) python3:python3
+	@tests/need $(TOOLCHAIN) $(LAB) $(SINGLE)
 	$(CARGO) build --locked --bins --examples
 	TUNNEL64D_BIN=target/debug/tunnel64d tests/lab/demo
 	$(CARGO) test --locked $(SINGLE_HOST)
@@ -63,7 +67,7 @@ test: lint
 	$(MAKE) e2e reproducible
 
 quick:
-	@tests/need $(TOOLCHAIN) python3:python3
+	@tests/need $(TOOLCHAIN) $(SINGLE)
 	$(CARGO) test --locked $(SINGLE_HOST)
 	$(PYTHON_TESTS)
 
@@ -82,6 +86,7 @@ lint:
 	@tests/need $(TOOLCHAIN) $(LINTERS)
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
+	$(CARGO) metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml > /dev/null
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck $(SCRIPTS)
 
@@ -100,7 +105,7 @@ reproducible: deb
 	cmp target/debian/tunnel64d.deb target/e2e/built-again/tunnel64d.deb
 
 deps:
-	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH) $(FUZZ) $(PACKAGING) $(MACHINES)
+	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(SINGLE) $(BENCH) $(FUZZ) $(PACKAGING) $(MACHINES)
 
 clean:
 	rm -rf target

@@ -20,7 +20,8 @@
 //! - [`wire`]: frames, HELLO and BYE: bytes to types and back.
 //! - [`packet`]: views on the bytes of IP packets, and the buffers that they are kept in.
 //! - [`sys`]: the only unsafe code: ioctls, socket options and descriptors that no crate wraps.
-//! - [`metrics`], counters and a snapshot of it all, and [`time`]: leaves that any room may use.
+//! - [`metrics`], counters and a snapshot of it all, and what Prometheus is told of them, and
+//!   [`time`]: leaves that any room may use.
 
 #![deny(unsafe_code)]
 

@@ -20,6 +20,17 @@ fn the_document_has_the_whole_interface() {
     assert!(INTERFACE.contains(&format!("as long as `version` is {VERSION}.")));
 }
 
+/// `varlinkctl validate-idl` refuses anything else.
+#[test]
+fn types_methods_and_errors_have_names_of_their_own() {
+    let definitions = INTERFACE.lines().filter_map(|line| {
+        let (kind, rest) = line.split_once(' ')?;
+        matches!(kind, "type" | "method" | "error").then(|| rest.split(['(', ' ']).next())
+    });
+    let names: Vec<_> = definitions.collect();
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{names:?}");
+}
+
 #[test]
 fn a_snapshot_has_what_the_interface_defines_and_nothing_else() {
     let types = Types::ours();
@@ -41,7 +52,7 @@ fn a_snapshot_has_what_the_interface_defines_and_nothing_else() {
     full.interface.last_restored = Some(Occurrence::default());
     full.config.listen = text();
     for snapshot in [full, Snapshot::default()] {
-        let faults = types.faults("Status", &to_value(&snapshot).expect("JSON"));
+        let faults = types.faults("Tunnel", &to_value(&snapshot).expect("JSON"));
         assert!(faults.is_empty(), "{faults:#?}");
     }
 }
@@ -54,7 +65,7 @@ fn what_is_not_as_defined_is_found() {
     status["state"] = json!("asleep");
     status["weather"] = json!(1);
     status["queue"].as_object_mut().expect("an object").remove("limit");
-    assert_eq!(types.faults("Status", &status).len(), 4);
+    assert_eq!(types.faults("Tunnel", &status).len(), 4);
 }
 
 #[test]

@@ -42,6 +42,31 @@ fn what_a_reload_does_with_each_key_is_told_as_it_is() {
 }
 
 #[test]
+fn what_the_operations_guide_configures_is_valid_beside_the_rest() {
+    let readme = read(&root().join("README.md"));
+    let base = readme.split("\n```toml\n").nth(1).expect("a configuration");
+    let (base, _) = base.split_once("```").expect("the end of the block");
+    let guide = read(&root().join("docs/operations.md"));
+    let blocks: Vec<_> = guide.split("\n```toml\n").skip(1).collect();
+    assert!(blocks.len() > 2, "{}", blocks.len());
+    for block in blocks {
+        let (text, _) = block.split_once("```").expect("the end of the block");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(directory.path().join("tun0.d")).expect("a directory");
+        fs::write(directory.path().join("tun0.toml"), base).expect("the configuration");
+        fs::write(directory.path().join("tun0.d/guide.toml"), text).expect("the drop-in");
+        let sources = Sources {
+            config_dir: directory.path().to_owned(),
+            environment: Vec::new(),
+            ..Sources::new("tun0")
+        };
+        if let Err(errors) = config::load(&sources) {
+            panic!("{text}{errors}");
+        }
+    }
+}
+
+#[test]
 fn links_within_the_documents_lead_somewhere() {
     for document in documents() {
         let text = read(&document);

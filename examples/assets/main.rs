@@ -31,6 +31,7 @@ fn write(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     fs::write(directory.join("tunnel64d.8"), manual::commands(Cli::command())?)?;
     fs::write(directory.join("tunnel64d.toml.5"), manual::configuration()?)?;
+    fs::write(directory.join("tunnel64d@.service.8"), manual::service()?)?;
     fs::write(directory.join("tunnel64d.catalog"), catalog::text())?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut Cli::command(), "tunnel64d", directory)?;

@@ -5,29 +5,58 @@ use std::process::ExitCode;
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: done.
+    /// Done.
     Fine,
-    /// 1: tried and failed.
+    /// Tried and failed.
     Failed,
-    /// 2: the command line was not understood.
+    /// The command line was not understood.
     Usage,
-    /// 69: the daemon is not running.
+    /// The daemon is not running.
     NotRunning,
-    /// 77: permission is missing.
+    /// Permission is missing.
     Permission,
-    /// 78: the configuration is wrong; trying again won't help.
+    /// The configuration is wrong; trying again won't help.
     Configuration,
+}
+
+impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Fine,
+        Self::Failed,
+        Self::Usage,
+        Self::NotRunning,
+        Self::Permission,
+        Self::Configuration,
+    ];
+
+    /// The status that the process ends with.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotRunning => 69,
+            Self::Permission => 77,
+            Self::Configuration => 78,
+        }
+    }
+
+    /// What it means, in a sentence.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Fine => "Done.",
+            Self::Failed => "Tried and failed; the message says why.",
+            Self::Usage => "The command line was not understood.",
+            Self::NotRunning => "The daemon is not running.",
+            Self::Permission => "Permission is missing.",
+            Self::Configuration => "The configuration is wrong; trying again will not help.",
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Fine => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::NotRunning => 69,
-            Exit::Permission => 77,
-            Exit::Configuration => 78,
-        })
+        Self::from(exit.code())
     }
 }

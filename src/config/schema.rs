@@ -203,8 +203,8 @@ pub const KEYS: &[Key] = &[
         "Form of the log; auto is journal under systemd, text elsewhere.",
         Reload::Restart("the log is opened at the start")),
     key("metrics.listen", Kind::Text, None,
-        "an IP address with a port, such as \"127.0.0.1:9641\", or \"unix:\" and an absolute path",
-        "Where metrics are served; nowhere when unset.",
+        "a loopback address with a port, such as \"127.0.0.1:9641\", or \"unix:\" and an absolute path",
+        "Where metrics are served to Prometheus; nowhere when unset.",
         Reload::Now),
 ];
 

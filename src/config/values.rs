@@ -258,7 +258,10 @@ pub fn metrics_listen(value: &Value) -> Parsed<MetricsListen> {
         return absolute(path).map(MetricsListen::Unix);
     }
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => Ok(MetricsListen::Address(address)),
+        // They are for this host's eyes: there is no encryption, and nobody is asked who he is.
+        Ok(address) if address.port() != 0 && address.ip().to_canonical().is_loopback() => {
+            Ok(MetricsListen::Address(address))
+        }
         _ => Err(Refusal::Unfit),
     }
 }
@@ -417,9 +420,18 @@ mod tests {
         let of = |text: &str| metrics_listen(&text.into()).ok();
         assert_eq!(of("127.0.0.1:1"), Some(MetricsListen::Address("127.0.0.1:1".parse().unwrap())));
         assert_eq!(of("unix:/run/m"), Some(MetricsListen::Unix("/run/m".into())));
-        for bad in
-            ["127.0.0.1", "unix:m", "unix:", "unix:/", "127.0.0.1:0", "localhost:1", "/run/m"]
-        {
+        for bad in [
+            "127.0.0.1",
+            "0.0.0.0:9641",
+            "[::]:9641",
+            "192.0.2.1:9641",
+            "unix:m",
+            "unix:",
+            "unix:/",
+            "127.0.0.1:0",
+            "localhost:1",
+            "/run/m",
+        ] {
             assert_eq!(of(bad), None, "{bad}");
         }
     }

@@ -9,14 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::protocol::{Call, MAX_REPLY, Reply, encode};
-use super::server::Verdict;
+use super::server::{RELOAD_LIMIT, STATUS_LIMIT, Verdict};
 use super::socket;
 
-/// How long a daemon may take for a status; longer than it takes to say that it is busy.
-const STATUS_LIMIT: Duration = Duration::from_secs(8);
-
-/// How long it may take for a reload.
-const RELOAD_LIMIT: Duration = Duration::from_secs(70);
+/// How much longer than its main loop a daemon may take for an answer.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Why a daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +59,14 @@ impl Client {
     /// [`Failure`]
     pub fn connect(directory: &Path, name: &str) -> Result<Self, Failure> {
         let path = socket::path(directory, name);
-        match socket::connect(&path, STATUS_LIMIT) {
+        let limit = STATUS_LIMIT + GRACE;
+        match socket::connect(&path, limit) {
             Ok(socket) => Ok(Self { path, stream: OwnedFd::from(socket).into() }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     Failure::NotRunning(path)
                 }
-                _ => explain(path, error, STATUS_LIMIT),
+                _ => explain(path, error, limit),
             }),
         }
     }
@@ -107,9 +105,14 @@ impl Client {
     }
 
     fn call(&mut self, method: &str, limit: Duration) -> Result<Reply, Failure> {
-        let reply = self.exchange(&encode(&Call::ours(method)), limit);
-        let reply = reply.map_err(|error| explain(self.path.clone(), error, limit))?;
-        serde_json::from_slice(&reply).map_err(|_| Failure::Malformed(self.path.clone()))
+        let reply = self.exchange(&encode(&Call::ours(method)), limit + GRACE);
+        let reply = reply.map_err(|error| explain(self.path.clone(), error, limit + GRACE))?;
+        let path = || self.path.clone();
+        match serde_json::from_slice(&reply) {
+            Ok(reply) if reply == Reply::busy() => Err(Failure::Silent(path(), limit)),
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(Failure::Malformed(path())),
+        }
     }
 
     fn exchange(&mut self, call: &[u8], limit: Duration) -> io::Result<Vec<u8>> {

@@ -36,10 +36,10 @@ const PACE: Duration = Duration::from_millis(1);
 const FRESH: Duration = Duration::from_millis(50);
 
 /// How long the main loop may take for a status.
-const STATUS_LIMIT: Duration = Duration::from_secs(5);
+pub const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long it may take for a reload.
-const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+pub const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The pause after a client could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -330,13 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn a_main_loop_that_hangs_is_told_of() {
+        let (sender, _hangs) = requests();
+        let directory = tempfile::tempdir().unwrap();
+        let bound = Bound::new(directory.path(), "tun0").unwrap();
+        let _server = Server::start(bound, sender).unwrap();
+        let failure = Client::connect(directory.path(), "tun0").unwrap().status().unwrap_err();
+        assert!(failure.to_string().contains("no answer within 5 s"), "{failure}");
+    }
+
+    #[test]
     fn the_interface_describes_itself() {
         let daemon = Daemon::start();
         let info = daemon.exchange(b"{\"method\":\"org.varlink.service.GetInfo\"}\0");
         assert!(info.contains(r#""interfaces":["org.varlink.service","org.tunnel64d"]"#), "{info}");
         let call = br#"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.tunnel64d"}}"#;
         let description = daemon.exchange(&[call.as_slice(), &[0]].concat());
-        assert!(description.contains("method Status() -> (status: Status)"), "{description}");
+        assert!(description.contains("method Status() -> (status: Tunnel)"), "{description}");
     }
 
     #[test]

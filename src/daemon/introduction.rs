@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::config::Endpoint;
 use crate::link::session::Identity;
+use crate::metrics::Handshake;
 use crate::netlink::{Lookup, Netlink};
 use crate::packet::buffer::Pool;
 use crate::transport::keys::PublicKey;
@@ -137,6 +138,29 @@ impl Failure {
         use tls::Error::{KeyKind, Refused, UnknownKey};
         let Self::Handshake(HandshakeError::Tls(error)) = self else { return false };
         matches!(error, UnknownKey(_) | KeyKind | Refused(_))
+    }
+
+    /// What is counted for it: one for each endpoint that was tried.
+    pub fn outcomes(&self) -> Vec<Handshake> {
+        vec![match self {
+            Self::All(failures) => return failures.iter().flat_map(Self::outcomes).collect(),
+            Self::Dialled { failure, .. } => return failure.outcomes(),
+            Self::NotNeeded => return Vec::new(),
+            Self::Name { .. } => Handshake::Unresolved,
+            Self::Loop(_) => Handshake::Loop,
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                Handshake::TimedOut
+            }
+            Self::Connect { .. } => Handshake::Unreachable,
+            Self::Unanswered { .. } | Self::TimedOut(_) => Handshake::TimedOut,
+            Self::Closed(_) | Self::Handshake(HandshakeError::Io(_)) => Handshake::Closed,
+            Self::Handshake(HandshakeError::Tls(_)) if self.is_refusal() => Handshake::Key,
+            Self::Handshake(_) | Self::Frame(_) | Self::Hello(_) | Self::OtherFrame => {
+                Handshake::Protocol
+            }
+            Self::Refused(bye) if bye.reason == Reason::Version => Handshake::Version,
+            Self::Refused(_) => Handshake::Refused,
+        }]
     }
 }
 

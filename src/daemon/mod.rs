@@ -4,14 +4,15 @@
 //! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
 //! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
 //! configured. [`reload`] reads the configuration again. [`control`] opens the control socket; what
-//! it tells is gathered by [`tunnel`], and put into words by [`diagnosis`]. [`status`] and
-//! [`watchdog`] are for systemd. [`parameters`] cuts the settings into
+//! it tells is gathered by [`tunnel`], and put into words by [`diagnosis`]. [`exporter`] is for
+//! Prometheus, [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
 //! what each room needs.
 
 mod alarm;
 pub mod arrivals;
 pub mod control;
 pub mod diagnosis;
+pub mod exporter;
 pub mod interface;
 pub mod introduction;
 pub mod listening;

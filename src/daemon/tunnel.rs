@@ -41,6 +41,7 @@ use crate::{note, report};
 
 use super::arrivals::{Arrivals, Happened};
 use super::diagnosis::History;
+use super::exporter::Exporter;
 use super::interface::{Interface, Queues};
 use super::listening::Listening;
 use super::reload::Basis;
@@ -55,10 +56,11 @@ use snapshot::Connection;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What peers and strangers can bring into the log: one line a minute for each complaint and
-/// address, of so many; and so many ups and downs of the session.
+/// address, of so many; so many ups and downs of the session, and reasons why there is none.
 const MINUTE: Duration = Duration::from_secs(60);
 const COMPLAINTS: usize = 256;
 const UPS_AND_DOWNS: usize = 10;
+const WORDINGS: usize = 10;
 
 /// What there is to complain of about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,18 +95,20 @@ pub struct Tunnel {
     peer: Option<SocketAddr>,
     /// The largest MTU that the peer of the present session has been told, if it is no longer ours.
     told_mtu: u16,
-    /// When the last session began, and how many have.
+    /// When the last session began.
     up_since: Time,
-    sessions: u64,
     carrier: bool,
     watchdog: Option<Watchdog>,
     notifier: Notifier,
+    exporter: Option<Exporter>,
     ready: bool,
     /// What systemd has been told last.
     status: String,
     /// Why the last session ended, until an attempt to begin another has failed.
     lost_because: Option<String>,
     dialling: Trouble,
+    /// What has been said of it: who answers may see to it that it is something else each time.
+    wordings: Repeats<String>,
     history: History,
     started: Time,
     repeats: Repeats<(Complaint, IpAddr)>,
@@ -162,14 +166,15 @@ impl Tunnel {
             peer: None,
             told_mtu: 0,
             up_since: now,
-            sessions: 0,
             carrier,
             watchdog,
             notifier,
+            exporter: None,
             ready: false,
             status: String::new(),
             lost_because: None,
             dialling: Trouble::default(),
+            wordings: Repeats::new(MINUTE, WORDINGS),
             history: History::default(),
             started: now,
             repeats: Repeats::new(MINUTE, COMPLAINTS),
@@ -183,6 +188,7 @@ impl Tunnel {
             tunnel.workers[0].tell(Command::Carrier(false));
         }
         tunnel.listen(now);
+        tunnel.serve_metrics().await;
         if settings.link.ready == Ready::Interface {
             tunnel.tell_ready();
         }
@@ -230,6 +236,16 @@ impl Tunnel {
     /// The way in for requests.
     pub fn ask(&self) -> Sender<Request> {
         self.arrivals.ask.clone()
+    }
+
+    /// Serves metrics where the configuration wants them, and nowhere else.
+    async fn serve_metrics(&mut self) {
+        let (counters, ask) = (self.counters.clone(), self.ask());
+        let listen = self.settings.metrics.listen.clone();
+        self.exporter = match listen {
+            Some(listen) => Some(Exporter::start(listen, counters, ask).await),
+            None => None,
+        };
     }
 
     async fn asked(&mut self, request: Request) {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::metrics::{Counters, Drop};
+use crate::metrics::{Batch, Counters, Drop};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::flow::FlowKey;
 use crate::packet::headers::Headers;
@@ -58,6 +58,8 @@ pub struct Outbound {
     flows: RandomState,
     pool: Pool,
     counters: Arc<Counters>,
+    /// How long the packets of this turn waited.
+    waits: Batch,
     line: Line,
     /// Whether the peer takes trains of datagrams whole.
     trains: bool,
@@ -74,6 +76,7 @@ impl Outbound {
             flows: RandomState::new(),
             pool: Pool::default(),
             counters,
+            waits: Batch::default(),
             line: Line::new(codel.target),
             trains: false,
             written: Time::default(),
@@ -208,6 +211,12 @@ impl Outbound {
     /// # Errors
     /// The connection is broken.
     pub fn send(&mut self, stream: &mut Stream, peer: &PeerLimits, now: Time) -> io::Result<bool> {
+        let sent = self.send_all(stream, peer, now);
+        self.counters.queue_delay.add(&mut self.waits);
+        sent
+    }
+
+    fn send_all(&mut self, stream: &mut Stream, peer: &PeerLimits, now: Time) -> io::Result<bool> {
         let mut any = false;
         loop {
             let room = self.room(stream, now);
@@ -220,6 +229,7 @@ impl Outbound {
                     break;
                 };
                 any = true;
+                self.waits.waited(now - packet.arrived);
                 self.hand_over(packet, stream, peer);
             }
             // 8 write

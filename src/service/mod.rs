@@ -1,6 +1,7 @@
 //! What a service owes its manager and its admin: readiness, a watchdog, and a calm log.
 
 pub mod flap;
+pub mod http;
 pub mod inherited;
 mod line;
 pub mod logging;

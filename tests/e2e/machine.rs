@@ -24,7 +24,7 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-pub const PACKAGES: [&str; 12] = [
+pub const PACKAGES: [&str; 14] = [
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -32,6 +32,8 @@ pub const PACKAGES: [&str; 12] = [
     "iputils-ping",
     "iperf3",
     "procps",
+    "curl",
+    "nftables",
     "openssh-server",
     "autopkgtest",
     "lintian",

@@ -40,6 +40,7 @@ mod gateways;
 mod install;
 mod machine;
 mod neighbours;
+mod operations;
 mod package;
 mod quality;
 mod reload;

@@ -18,6 +18,7 @@ mod faults;
 mod formats;
 mod harness;
 mod line;
+mod metrics;
 mod rows;
 mod status;
 mod tool;
@@ -25,3 +26,5 @@ mod traffic;
 #[path = "../varlink/mod.rs"]
 mod varlink;
 mod wait;
+#[path = "../watching/mod.rs"]
+mod watching;

@@ -370,7 +370,7 @@ fn rate(stream: &Stream) -> f64 {
 fn json(lab: &Lab, host: &str) -> Value {
     let (_, text) = lab.status(host, &["tun0", "--json"]);
     let status = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    let faults = Types::ours().faults("Status", &status);
+    let faults = Types::ours().faults("Tunnel", &status);
     assert!(faults.is_empty(), "{faults:#?}");
     status
 }

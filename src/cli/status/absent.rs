@@ -1,6 +1,7 @@
 //! Why a tunnel does not run: the checks that its daemon makes before it touches anything.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,10 @@ pub fn explained(options: &Options, name: &str, snapshot: Snapshot) -> Snapshot 
 
 fn configuration(options: &Options, name: &str, errors: &config::Errors) -> Vec<Problem> {
     let file = options.sources(name).own_file();
+    // What this user may not read is no obstacle to the daemon.
+    if fs::File::open(&file).is_err_and(|error| is_permission(&error)) {
+        return Vec::new();
+    }
     let remedy = format!("Correct it, see `tunnel64d check {name}`. {}", start(name));
     if file.try_exists().is_ok_and(|exists| !exists) {
         let text = format!("no tunnel of this name is configured: there is no {}", file.display());
@@ -110,6 +115,11 @@ fn key(name: &str, settings: &Settings) -> Option<Problem> {
     let shown = path.display();
     let modes = format!("`chown root:{USER} {shown}` and `chmod 640 {shown}`.");
     match PrivateKey::read(path) {
+        Err(FileError::Io { source, .. })
+            if is_permission(&source) && !Uid::effective().is_root() =>
+        {
+            None
+        }
         Err(error @ FileError::Io { .. }) => problem(
             format!("the private key can't be read: {}", plain(&error)),
             format!(
@@ -157,6 +167,10 @@ fn unreadable_for_the_daemon(path: &PathBuf) -> Option<String> {
 /// Whether a unit, with its user, is what starts the daemon (sd_booted(3)).
 fn under_systemd() -> bool {
     Path::new("/run/systemd/system").exists()
+}
+
+fn is_permission(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 fn start(name: &str) -> String {

@@ -14,6 +14,7 @@ use crate::daemon::worker::{Command, Event};
 use crate::datapath::outbound::PeerLimits;
 use crate::link::peers::TurnedAway;
 use crate::link::session::{Action, Dial, Identity, StreamId};
+use crate::metrics::{Direction, Handshake, Refusal};
 use crate::packet::buffer::Pool;
 use crate::packet::offload::Accepts;
 use crate::service::messages;
@@ -66,10 +67,11 @@ impl Tunnel {
             }
         };
         if let Err(turned_away) = self.peers.enter(peer.ip(), Time::now()) {
-            let complaint = match turned_away {
-                TurnedAway::Address => Complaint::NotAllowed,
-                TurnedAway::Crowded => Complaint::Crowded,
+            let (complaint, refusal) = match turned_away {
+                TurnedAway::Address => (Complaint::NotAllowed, Refusal::Address),
+                TurnedAway::Crowded => (Complaint::Crowded, Refusal::Crowded),
             };
+            self.counters.refusals(refusal).one();
             if turned_away == TurnedAway::Address {
                 let problem = diagnosis::of_address(peer, &turned_away.to_string());
                 self.history.turned_away(Time::now(), problem);
@@ -87,15 +89,19 @@ impl Tunnel {
         self.peers.leave(peer.ip());
         let Introduced { mut stream, hello, identity } = match result {
             Ok(introduced) => introduced,
-            Err(failure) => return self.not_greeted(peer, &failure),
+            Err(failure) => {
+                self.count(Direction::Accepted, &failure.outcomes());
+                return self.not_greeted(peer, &failure);
+            }
         };
         let connection = Connection::new(&stream, self.key(identity), true, Time::now());
         if self.objection(&connection, true).is_some() {
-            return self.turn_away(stream, Reason::Unwelcome);
+            return self.turn_away(stream, Reason::Unwelcome, Direction::Accepted);
         }
         let id = self.name_stream();
         match self.session.accepted(Time::now(), id, &hello, identity) {
             Ok((reply, actions)) => {
+                self.count(Direction::Accepted, &[Handshake::Done]);
                 stream.push_control(Kind::Hello, &reply.to_body());
                 self.attach(id, stream, &hello, connection);
                 self.carry_out(actions, peer).await;
@@ -104,7 +110,7 @@ impl Tunnel {
                 if let Some(problem) = diagnosis::of_hello(peer, &hello, reason) {
                     self.history.turned_away(Time::now(), problem);
                 }
-                self.turn_away(stream, reason);
+                self.turn_away(stream, reason, Direction::Accepted);
             }
         }
     }
@@ -115,6 +121,7 @@ impl Tunnel {
         let Introduced { stream, hello, identity } = match result {
             Ok(introduced) => introduced,
             Err(failure) => {
+                self.count(Direction::Dialled, &failure.outcomes());
                 self.session.dial_failed(now, dial.attempt);
                 return self.not_dialled(dial, &failure);
             }
@@ -123,11 +130,12 @@ impl Tunnel {
         let connection = Connection::new(&stream, self.key(identity), false, now);
         if self.objection(&connection, true).is_some() {
             self.session.dial_failed(now, dial.attempt);
-            return self.turn_away(stream, Reason::Unwelcome);
+            return self.turn_away(stream, Reason::Unwelcome, Direction::Dialled);
         }
         let id = self.name_stream();
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
+                self.count(Direction::Dialled, &[Handshake::Done]);
                 self.dialling.is_over();
                 self.attach(id, stream, &hello, connection);
                 self.carry_out(actions, peer).await;
@@ -137,7 +145,7 @@ impl Tunnel {
                     self.dialling.failed(&problem.text);
                     self.history.dial_failed(now, vec![problem]);
                 }
-                self.turn_away(stream, reason);
+                self.turn_away(stream, reason, Direction::Dialled);
             }
         }
     }
@@ -171,7 +179,8 @@ impl Tunnel {
     }
 
     /// Closes a connection that is not wanted, and says why.
-    fn turn_away(&mut self, mut stream: Stream, reason: Reason) {
+    fn turn_away(&mut self, mut stream: Stream, reason: Reason, direction: Direction) {
+        self.count(direction, &[outcome(reason)]);
         note!(DEBUG, "turning a connection away", peer = stream.peer(), reason = reason);
         if matches!(reason, Reason::Version | Reason::Protocol | Reason::Myself) {
             self.refuse(Complaint::Refused, stream.peer(), &format_args!("{}", refusal(reason)));
@@ -191,13 +200,18 @@ impl Tunnel {
             self.lost_because = None;
         }
         self.history.dial_failed(Time::now(), diagnosis::of(failure));
-        let news = self.dialling.failed(&failure.to_string());
-        match failure {
-            _ if !news => {
-                note!(DEBUG, "cannot connect", stream = dial.stream, error = failure);
+        let text = failure.to_string();
+        let news = self.dialling.failed(&text);
+        let print = if news { self.wordings.happened(text, Time::now()) } else { None };
+        match (failure, print) {
+            (_, None) => note!(DEBUG, "cannot connect", stream = dial.stream, error = failure),
+            (Failure::Loop(_), Some(repeats)) => {
+                report!(messages::DIAL_LOOP, error = failure, repeats = repeats);
             }
-            Failure::Loop(_) => report!(messages::DIAL_LOOP, error = failure),
-            _ => report!(messages::DIAL_FAILED, stream = dial.stream, error = failure),
+            (_, Some(repeats)) => {
+                let stream = dial.stream;
+                report!(messages::DIAL_FAILED, stream = stream, error = failure, repeats = repeats);
+            }
         }
     }
 
@@ -223,9 +237,27 @@ impl Tunnel {
         }
     }
 
+    fn count(&self, direction: Direction, outcomes: &[Handshake]) {
+        for outcome in outcomes {
+            self.counters.handshakes(direction, *outcome).one();
+        }
+    }
+
     fn name_stream(&mut self) -> StreamId {
         self.next_stream += 1;
         self.next_stream
+    }
+}
+
+/// What is counted for a connection that the session turns away. Where another one is as good, the
+/// ends have got to know each other all the same.
+fn outcome(reason: Reason) -> Handshake {
+    match reason {
+        Reason::Version => Handshake::Version,
+        Reason::Protocol => Handshake::Protocol,
+        Reason::Myself => Handshake::Loop,
+        Reason::Unwelcome => Handshake::Key,
+        _ => Handshake::Done,
     }
 }
 

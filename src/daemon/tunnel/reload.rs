@@ -12,6 +12,7 @@ use crate::daemon::reload::{Reason, Refused, Reloaded};
 use crate::daemon::worker::{Command, Loss};
 use crate::link::negotiate::Ours;
 use crate::link::session::{Parameters, StreamId};
+use crate::metrics;
 use crate::packet::offload::Accepts;
 use crate::report;
 use crate::service::{inherited, messages};
@@ -57,8 +58,12 @@ impl Tunnel {
             Err(refused) => Err(refused),
         };
         match &result {
-            Ok(reloaded) => report!(messages::RELOADED, changed = reloaded),
+            Ok(reloaded) => {
+                self.counters.reloads(metrics::Reload::Applied).one();
+                report!(messages::RELOADED, changed = reloaded);
+            }
             Err(refused) => {
+                self.counters.reloads(metrics::Reload::Rejected).one();
                 for reason in &refused.0 {
                     report!(messages::RELOAD_REJECTED, error = reason);
                 }
@@ -138,6 +143,9 @@ impl Tunnel {
         self.basis.leaves = loaded.origins;
         self.reconfigure_workers();
         self.reconfigure_interface(&former).await;
+        if former.metrics != self.settings.metrics {
+            self.serve_metrics().await;
+        }
         if !changed.is_empty() {
             self.part_from_strangers(former.link.connect == self.settings.link.connect);
             self.dial_anew();

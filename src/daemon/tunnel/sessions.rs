@@ -17,6 +17,9 @@ impl Tunnel {
     /// Does what the session wants done after a connection to `peer` was taken.
     pub(super) async fn carry_out(&mut self, actions: Vec<Action>, peer: SocketAddr) {
         let replaced = actions.contains(&Action::Down);
+        if replaced {
+            self.counters.sessions_lost.one();
+        }
         for action in actions {
             match action {
                 Action::Close(id, reason) => {
@@ -42,6 +45,7 @@ impl Tunnel {
         }
         let index = (0..).take(self.workers.len()).find(|i| self.session.stream(*i) == Some(id));
         let Some(index) = index else { return };
+        self.counters.streams_lost.one();
         let actions = self.session.stream_down(now, id);
         if actions.contains(&Action::Down) {
             return match loss {
@@ -69,6 +73,7 @@ impl Tunnel {
 
     /// The session has come to its end.
     pub(super) fn session_down(&mut self, reason: &str) {
+        self.counters.sessions_lost.one();
         let peer = self.peer.take().map(|peer| peer.to_string()).unwrap_or_default();
         self.lost_because = Some(reason.to_owned());
         self.history.session_down(Time::now(), reason);
@@ -82,6 +87,7 @@ impl Tunnel {
 
     /// The peer has begun another session, whose first connection is on its way to us.
     fn session_left(&mut self) {
+        self.counters.sessions_lost.one();
         let peer = self.peer.take().map(|peer| peer.to_string()).unwrap_or_default();
         self.lost_because = None;
         self.history.session_down(Time::now(), "the peer has left it for a newer one");
@@ -91,9 +97,9 @@ impl Tunnel {
     }
 
     async fn session_up(&mut self, agreed: &Agreed, peer: SocketAddr, replaced: bool) {
+        self.counters.sessions.one();
         self.peer = Some(peer);
         self.up_since = Time::now();
-        self.sessions += 1;
         self.lost_because = None;
         self.dialling.is_over();
         self.history.session_up();

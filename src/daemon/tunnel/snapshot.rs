@@ -121,7 +121,7 @@ impl Tunnel {
             last_error: self.history.last().map(|(when, what)| clock.occurrence(when, what)),
             config: self.config(),
             session: self.session_told(&clock, live.first().map(|(_, id)| *id)),
-            sessions: self.sessions,
+            sessions: self.counters.sessions.value(),
             streams: live.iter().map(stream).collect(),
             sent: traffic(&self.counters.sent),
             received: traffic(&self.counters.received),

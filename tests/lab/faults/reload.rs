@@ -19,7 +19,7 @@ use serde_json::Value;
 use tunnel64d::config::schema::{KEYS, Reload};
 
 use super::FAR;
-use crate::harness::{Daemon, Lab, Process, VM1, VM1_6, VM3_6, eventually};
+use crate::harness::{Daemon, Lab, Process, VM1, VM1_6, VM3, VM3_6, eventually, sample_without};
 
 /// A change of one key on VM1.
 struct Change {
@@ -104,12 +104,12 @@ const CHANGES: &[Change] = &[
     change("queue.limit", "queue.limit = \"4MiB\""),
     change("queue.ecn", "queue.ecn = false"),
     change("log.level", "log.level = \"debug\""),
-    change("metrics.listen", "metrics.listen = \"127.0.0.1:9641\""),
+    shown("metrics.listen", "metrics.listen = \"127.0.0.1:9641\"", "ss -Htln", " 127.0.0.1:9641 "),
 ];
 
 #[test]
 fn every_key_that_a_reload_applies_changes_under_traffic_and_nothing_is_lost() {
-    let (lab, vm1, _vm3) = Lab::raise_tunnelled();
+    let (lab, vm1, _vm3) = tunnelled("");
     let session = lab.outer_connections(VM1);
     let traffic = Traffic::start(&lab);
     for key in KEYS.iter().filter(|key| !matches!(key.reload, Reload::Restart(_))) {
@@ -147,7 +147,7 @@ fn every_key_that_a_reload_applies_changes_under_traffic_and_nothing_is_lost() {
 
 #[test]
 fn a_refused_reload_changes_nothing() {
-    let (lab, vm1, _vm3) = Lab::raise_tunnelled();
+    let (lab, vm1, _vm3) = tunnelled("");
     let taken = lab.inside(VM1, || TcpListener::bind("172.16.2.131:4700")).expect("a free port");
     let session = lab.outer_connections(VM1);
     let before = state(&lab, &vm1);
@@ -188,7 +188,7 @@ fn a_refused_reload_changes_nothing() {
 
 #[test]
 fn the_command_tells_the_verdict() {
-    let (lab, mut vm1, _vm3) = Lab::raise_tunnelled();
+    let (lab, mut vm1, _vm3) = tunnelled("");
     let reload = |daemon: &Daemon| daemon.command(&lab, "reload");
     let says = |status, out: &str| (Some(status), out.to_owned(), String::new());
     assert_eq!(reload(&vm1), says(0, "nothing changed\n"));
@@ -266,7 +266,7 @@ fn reloads_in_plaintext_lose_nothing() {
 }
 
 fn reload_often(base: &str) {
-    let (lab, vm1, vm3) = Lab::raise_tunnelled_with(base, base);
+    let (lab, vm1, vm3) = tunnelled(base);
     let traffic = Traffic::start(&lab);
     for round in 0..20 {
         for daemon in [&vm1, &vm3] {
@@ -286,6 +286,17 @@ fn reload_often(base: &str) {
     for daemon in [&vm1, &vm3] {
         assert!(!daemon.log().contains("session down"), "{}", daemon.log());
     }
+}
+
+/// The sample's tunnel, with a drop-in for both gateways. Only VM1 dials: where both do, the first
+/// session may give way to another one.
+fn tunnelled(both: &str) -> (Lab, Daemon, Daemon) {
+    let lab = Lab::raise_after_failure();
+    let vm3 = lab.start_from(VM3, &sample_without(VM3, "connect"), both);
+    vm3.await_log("listening");
+    let vm1 = lab.start(VM1, both);
+    lab.await_tunnel();
+    (lab, vm1, vm3)
 }
 
 /// The interface, its addresses and routes, and the ports, as VM1 shows them, and what the daemon

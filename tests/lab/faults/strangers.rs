@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::FAR;
-use crate::harness::{Daemon, Lab, VM1, VM1_6, VM2, VM3, VM3_6, eventually};
+use crate::harness::{Daemon, Lab, VM1, VM1_6, VM2, VM3, VM3_6, eventually, sample_without};
 use crate::traffic::Stream;
 
 const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(172, 16, 2, 131)), 4641);
@@ -162,4 +162,22 @@ impl Target {
         assert_eq!(self.lab.outer_connections(VM3), self.session);
         self.stream.finish();
     }
+}
+
+/// What answers at the peer's address may find new words each time; the log has few of them.
+#[test]
+fn a_listener_that_answers_differently_each_time_does_not_fill_the_log() {
+    let lab = Lab::raise_after_failure();
+    let listener = lab.inside(VM3, || TcpListener::bind("172.16.2.163:4641")).unwrap();
+    let quickly = "link.reconnect = { min = \"10ms\", max = \"10ms\" }
+        security.mode = \"plaintext\"";
+    let vm1 = lab.start_from(VM1, &sample_without(VM1, "listen"), quickly);
+    for unknown in 0x40..0x80 {
+        let (mut dialled, _) = listener.accept().unwrap();
+        dialled.write_all(&[unknown, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        dialled.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let _ = dialled.read_to_end(&mut Vec::new());
+    }
+    let lines = vm1.log().matches("cannot connect").count();
+    assert!((1..=10).contains(&lines), "{lines} lines: {}", vm1.log());
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::Traffic;
+use super::{Traffic, tunnelled};
 use crate::faults::FAR;
 use crate::harness::{Daemon, Lab, VM1, VM1_6, VM3, eventually, sample_without};
 
@@ -12,7 +12,7 @@ const VM1_KEY: &str = "4kNAmoS/UN7+S1Vv/hqdaNG7mYFmqmom+sS9hfp5UE0=";
 
 #[test]
 fn keys_are_rotated_while_traffic_flows() {
-    let (lab, vm1, vm3) = Lab::raise_tunnelled();
+    let (lab, vm1, vm3) = tunnelled("");
     let (file, new) = lab.make_key("new.key");
     let session = lab.outer_connections(VM1);
     let traffic = Traffic::start(&lab);
@@ -40,7 +40,7 @@ fn keys_are_rotated_while_traffic_flows() {
 
 #[test]
 fn a_new_key_in_the_old_file_is_a_change() {
-    let (lab, vm1, _vm3) = Lab::raise_tunnelled();
+    let (lab, vm1, _vm3) = tunnelled("");
     let (file, _) = lab.make_key("new.key");
     fs::copy(file, lab.file(VM1).join("tun0.key")).expect("copied");
     assert!(vm1.reload().contains("changed=security.private_key_file"), "{}", vm1.log());

@@ -1,5 +1,8 @@
-//! The manual pages: tunnel64d(8) from the definition of the command line, tunnel64d.toml(5) from
-//! the table of keys.
+//! The manual pages: tunnel64d(8) from the definition of the command line, of metrics and messages,
+//! tunnel64d.toml(5) from the table of keys, tunnel64d@.service(8) from the unit.
+
+mod lists;
+mod unit;
 
 use std::io;
 
@@ -7,16 +10,6 @@ use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use tunnel64d::config::schema::{KEYS, Key};
-
-/// Exit statuses (`cli::Exit`).
-const STATUSES: [(&str, &str); 6] = [
-    ("0", "Done."),
-    ("1", "Tried and failed; the message says why."),
-    ("2", "The command line was not understood."),
-    ("69", "The daemon is not running."),
-    ("77", "Permission is missing."),
-    ("78", "The configuration is wrong; trying again will not help."),
-];
 
 /// What the daemon does about signals.
 const SIGNALS: [(&str, &str); 2] = [
@@ -28,10 +21,11 @@ const SIGNALS: [(&str, &str); 2] = [
 ];
 
 /// Where things are.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("/etc/tunnel64d/NAME.toml", "Configuration of the tunnel NAME, see tunnel64d.toml(5)."),
     ("/etc/tunnel64d/tunnel64d.toml", "Configuration that all tunnels share."),
     ("/usr/share/doc/tunnel64d/examples/tun0.toml", "An example with every key."),
+    ("/etc/credstore/tunnel64d.NAME.key", "The private key as a credential of systemd."),
     (
         "/run/tunnel64d/NAME.sock",
         "The control socket of the tunnel NAME, for root and the group tunnel64d.",
@@ -89,21 +83,23 @@ pub fn commands(command: Command) -> io::Result<Vec<u8>> {
     }
     man.render_options_section(&mut page)?;
     let mut rest = Roff::new();
-    list(&mut rest, "EXIT STATUS", &STATUSES);
+    lists::statuses(&mut rest);
     list(&mut rest, "SIGNALS", &SIGNALS);
     list(&mut rest, "ENVIRONMENT", &ENVIRONMENT);
     list(&mut rest, "FILES", &FILES);
-    see_also(&mut rest, &[("tunnel64d.toml", "5"), ("systemctl", "1"), ("journalctl", "1")]);
+    lists::metrics(&mut rest);
+    lists::messages(&mut rest);
+    rest.control("SH", ["SEE ALSO"]);
+    let others = [("tunnel64d.toml", "5"), ("tunnel64d@.service", "8"), ("journalctl", "1")];
+    see_also(&mut rest, &others);
     rest.to_writer(&mut page)?;
-    Ok(page)
+    Ok(ascii(&page))
 }
 
 /// tunnel64d.toml(5).
 pub fn configuration() -> io::Result<Vec<u8>> {
-    let mut page = Roff::new();
-    let version = concat!("tunnel64d ", env!("CARGO_PKG_VERSION"));
-    page.control("TH", ["tunnel64d.toml", "5", "", version, "File Formats Manual"])
-        .control("SH", ["NAME"])
+    let mut page = title("tunnel64d.toml", "5", "File Formats Manual");
+    page.control("SH", ["NAME"])
         .text([roman("tunnel64d.toml - configuration of tunnel64d")])
         .control("SH", ["DESCRIPTION"])
         .text([roman(
@@ -135,10 +131,38 @@ pub fn configuration() -> io::Result<Vec<u8>> {
         }
         self::key(&mut page, key);
     }
-    see_also(&mut page, &[("tunnel64d", "8")]);
+    page.control("SH", ["SEE ALSO"]);
+    see_also(&mut page, &[("tunnel64d", "8"), ("tunnel64d@.service", "8")]);
     let mut bytes = Vec::new();
     page.to_writer(&mut bytes)?;
-    Ok(bytes)
+    Ok(ascii(&bytes))
+}
+
+/// tunnel64d@.service(8).
+pub fn service() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    unit::page().to_writer(&mut bytes)?;
+    Ok(ascii(&bytes))
+}
+
+/// Every troff reads ASCII; other characters have names.
+fn ascii(page: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(page.len());
+    for c in String::from_utf8_lossy(page).chars() {
+        if c.is_ascii() {
+            plain.extend(c.to_string().bytes());
+        } else {
+            plain.extend(format!("\\[u{:04X}]", u32::from(c)).bytes());
+        }
+    }
+    plain
+}
+
+fn title(name: &str, section: &str, manual: &str) -> Roff {
+    let mut page = Roff::new();
+    let version = concat!("tunnel64d ", env!("CARGO_PKG_VERSION"));
+    page.control("TH", [name, section, "", version, manual]);
+    page
 }
 
 fn description() -> Roff {
@@ -228,8 +252,8 @@ fn item(page: &mut Roff, term: impl Into<Vec<Inline>>, text: &str) {
 }
 
 fn see_also(page: &mut Roff, pages: &[(&str, &str)]) {
-    page.control("SH", ["SEE ALSO"]);
-    for (name, section) in pages {
-        page.control("BR", [*name, format!("({section})").as_str()]);
+    for (index, (name, section)) in pages.iter().enumerate() {
+        let comma = if index + 1 < pages.len() { "," } else { "" };
+        page.control("BR", [*name, format!("({section}){comma}").as_str()]);
     }
 }

@@ -1,0 +1,293 @@
+//! Where metrics are served: an address of this host, kept as soon as it can be had.
+//!
+//! All of it runs beside the main loop, which is asked for a snapshot when somebody wants the page.
+//! At most [`CLIENTS`] are answered at a time; the next ones wait, and no one for long.
+
+use std::convert::Infallible;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::config::MetricsListen;
+use crate::control::server::Request;
+use crate::metrics::Counters;
+use crate::metrics::exposition::Scrape;
+use crate::report;
+use crate::service::http::{self, Form};
+use crate::service::messages;
+use crate::service::trouble::Trouble;
+
+/// Clients that are answered at a time.
+const CLIENTS: usize = 8;
+
+/// The pause before an address that is taken is tried again, and before clients are accepted again
+/// when the system is out of what they need.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The least time between two clients: whoever asks on and on asks all threads of the tunnel.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Who may read from a socket: the service's user and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Serves metrics for as long as it lives.
+#[derive(Debug)]
+pub struct Exporter(JoinHandle<Infallible>);
+
+impl Exporter {
+    /// Begins to serve, or to try to: the address is had afterwards, if it can be had now.
+    pub async fn start(
+        listen: MetricsListen,
+        counters: Arc<Counters>,
+        ask: mpsc::Sender<Request>,
+    ) -> Self {
+        let bound = Listener::bind(&listen).await;
+        Self(tokio::spawn(serve(listen, bound, Page { counters, ask })))
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn serve(listen: MetricsListen, mut bound: io::Result<Listener>, page: Page) -> Infallible {
+    let clients = Arc::new(Semaphore::new(CLIENTS));
+    let mut trouble = Trouble::default();
+    let listener = loop {
+        match bound {
+            Ok(listener) => break listener,
+            Err(error) => complain(&mut trouble, &listen, &error).await,
+        }
+        bound = Listener::bind(&listen).await;
+    };
+    report!(messages::METRICS_SERVED, address = listen);
+    loop {
+        // The semaphore is never closed.
+        let place = clients.clone().acquire_owned().await;
+        match listener.accept().await {
+            Ok(stream) => {
+                trouble.is_over();
+                sleep(PACE).await;
+                let page = page.clone();
+                tokio::spawn(async move {
+                    http::answer(stream, |form| page.text(form)).await;
+                    drop(place);
+                });
+            }
+            Err(error) => complain(&mut trouble, &listen, &error).await,
+        }
+    }
+}
+
+async fn complain(trouble: &mut Trouble, listen: &MetricsListen, error: &io::Error) {
+    if trouble.failed(&error.to_string()) {
+        report!(messages::METRICS_UNSERVED, address = listen, error = error);
+    }
+    sleep(AGAIN).await;
+}
+
+/// What is served.
+#[derive(Debug, Clone)]
+struct Page {
+    counters: Arc<Counters>,
+    ask: mpsc::Sender<Request>,
+}
+
+impl Page {
+    async fn text(&self, form: Form) -> Option<String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask.send(Request::Status(reply)).await.ok()?;
+        let scrape = Scrape { counters: self.counters.clone(), now: answer.await.ok()? };
+        match form {
+            Form::OpenMetrics => scrape.open_metrics().ok(),
+            Form::Text => scrape.text().ok(),
+        }
+    }
+}
+
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: Socket },
+}
+
+impl Listener {
+    async fn bind(listen: &MetricsListen) -> io::Result<Self> {
+        Ok(match listen {
+            MetricsListen::Address(address) => Self::Tcp(TcpListener::bind(address).await?),
+            MetricsListen::Unix(path) => {
+                remove_remains(path).await?;
+                let listener = UnixListener::bind(path)?;
+                let _file = Socket(path.clone());
+                fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+                Self::Unix { listener, _file }
+            }
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Connection>> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix { listener, .. } => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+/// A socket's file, gone with it.
+#[derive(Debug)]
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Removes the socket of a process that is gone, and nothing else.
+async fn remove_remains(path: &Path) -> io::Result<()> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net;
+
+    use super::*;
+    use crate::control::server::requests;
+    use crate::metrics::snapshot::Snapshot;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// An exporter whose main loop answers at once.
+    async fn exporter(listen: &MetricsListen) -> Exporter {
+        let (ask, mut asked) = requests();
+        tokio::spawn(async move {
+            while let Some(Request::Status(reply)) = asked.recv().await {
+                let snapshot = Snapshot { name: "tun0".to_owned(), ..Snapshot::default() };
+                let _ = reply.send(snapshot);
+            }
+        });
+        Exporter::start(listen.clone(), Arc::default(), ask).await
+    }
+
+    async fn free_address() -> MetricsListen {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        MetricsListen::Address(listener.local_addr().unwrap())
+    }
+
+    async fn connected(listen: &MetricsListen) -> Box<dyn Connection> {
+        loop {
+            let connected: io::Result<Box<dyn Connection>> = match listen {
+                MetricsListen::Address(address) => {
+                    TcpStream::connect(address).await.map(|stream| Box::new(stream) as _)
+                }
+                MetricsListen::Unix(path) => {
+                    UnixStream::connect(path).await.map(|stream| Box::new(stream) as _)
+                }
+            };
+            match connected {
+                Ok(connection) => return connection,
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    async fn page(listen: &MetricsListen) -> String {
+        let fetch = async {
+            let mut connection = connected(listen).await;
+            connection.write_all(REQUEST).await.unwrap();
+            let mut page = String::new();
+            connection.read_to_string(&mut page).await.unwrap();
+            page
+        };
+        timeout(Duration::from_secs(20), fetch).await.expect("a page")
+    }
+
+    #[tokio::test]
+    async fn a_page_is_served_over_tcp() {
+        let listen = free_address().await;
+        let _exporter = exporter(&listen).await;
+        let page = page(&listen).await;
+        assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+        assert!(page.contains("\ntunnel64d_session_up{tunnel=\"tun0\"} 0\n"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_takes_the_place_of_what_a_dead_process_left_and_goes_with_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics");
+        drop(net::UnixListener::bind(&path).unwrap());
+        let listen = MetricsListen::Unix(path.clone());
+        let exporter = exporter(&listen).await;
+        assert!(page(&listen).await.contains("tunnel64d_build_info"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+        drop(exporter);
+        timeout(Duration::from_secs(5), async {
+            while path.exists() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("the socket is removed");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_dead_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics");
+        fs::write(&path, "precious").unwrap();
+        let listen = MetricsListen::Unix(path.clone());
+        assert_eq!(Listener::bind(&listen).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        fs::remove_file(&path).unwrap();
+        let living = Listener::bind(&listen).await.unwrap();
+        assert_eq!(Listener::bind(&listen).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(living);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_had_once_it_is_free() {
+        let listen = free_address().await;
+        let taken = Listener::bind(&listen).await.unwrap();
+        let _exporter = exporter(&listen).await;
+        drop(taken);
+        assert!(page(&listen).await.starts_with("HTTP/1.1 200 OK"));
+    }
+
+    #[tokio::test]
+    async fn those_who_say_nothing_delay_the_others_and_no_more() {
+        let listen = free_address().await;
+        let _exporter = exporter(&listen).await;
+        let mut silent = Vec::new();
+        for _ in 0..CLIENTS {
+            silent.push(connected(&listen).await);
+        }
+        let begun = tokio::time::Instant::now();
+        assert!(page(&listen).await.starts_with("HTTP/1.1 200 OK"));
+        assert!(begun.elapsed() < 2 * http::PATIENCE, "{:?}", begun.elapsed());
+    }
+}
