@@ -19,7 +19,8 @@ TIME := 60
 PACKAGING := dpkg-buildpackage:dpkg-dev dh:debhelper
 MACHINES := mmdebstrap:mmdebstrap systemd-nspawn:systemd-container setpriv:util-linux
 
-SCRIPTS := tests/need tests/unpack tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs tests/e2e/installed .ci/run packaging/build-deb \
+SCRIPTS := tests/need tests/unpack tests/lab/lab tests/lab/demo tests/fuzz/run tests/e2e/rootfs tests/e2e/installed \
+	.ci/run packaging/build-deb \
 	packaging/crates packaging/smoke debian/tests/tunnel debian/tests/service
 
 # Manuals are shown by man(1); what else these tests need they unpack under target/.

@@ -187,8 +187,8 @@ impl Tunnel {
             // Opening another queue has set it.
             tunnel.workers[0].tell(Command::Carrier(false));
         }
-        tunnel.serve_metrics().await;
         tunnel.listen(now);
+        tunnel.serve_metrics().await;
         if settings.link.ready == Ready::Interface {
             tunnel.tell_ready();
         }
