@@ -24,7 +24,7 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -35,6 +35,7 @@ const PACKAGES: [&str; 10] = [
     "autopkgtest",
     "dpkg-dev",
     "needrestart",
+    "ifupdown",
 ];
 
 const TOOLS: [&str; 7] =

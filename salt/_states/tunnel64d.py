@@ -1,0 +1,383 @@
+"""
+Tunnels of tunnel64d, and the routes that lead to them.
+
+.. code-block:: yaml
+
+    /etc/tunnel64d/tun0.key:
+      tunnel64d.key_present: []
+
+    tun0:
+      tunnel64d.running:
+        - wait_connected: 30
+
+    fc00:1234:4::/64:
+      tunnel64d.route_present:
+        - via: fc00:1234:3::1
+        - dev: eth2
+"""
+
+import os
+import time
+
+from salt.exceptions import CommandExecutionError
+
+# Says when a daemon was last reloaded from here; a boot empties it, and starts the daemons anew.
+STAMPS = "/run/tunnel64d-salt"
+# What a start may take that does not wait for the peer.
+PATIENCE = 30
+
+
+def key_present(name, group="tunnel64d", mode="0640"):
+    """
+    There is a private key in the file ``name``, which root may write and ``group`` may read. It is
+    made here, once; a key that is there stays, whatever it is.
+    """
+    ret = _ret(name, "The key is there.")
+    there = os.path.exists(name)
+    try:
+        if not there:
+            ret["changes"]["public key"] = {"old": None, "new": "will be made here"}
+        else:
+            __salt__["tunnel64d.pubkey_of"](name)
+            checked = __states__["file.managed"](
+                name, replace=False, user="root", group=group, mode=mode, show_changes=False
+            )
+            ret.update(result=checked["result"], changes=checked["changes"])
+            if checked["changes"] or not checked["result"]:
+                ret["comment"] = checked["comment"]
+            return ret
+        if __opts__["test"]:
+            return _foreseen(ret, "A private key would be made.")
+        public = __salt__["tunnel64d.make_key"](name)
+    except CommandExecutionError as error:
+        return _failed(ret, f"{error} (remove the file to have another key made)" if there else error)
+    __salt__["file.check_perms"](name, None, "root", group, mode)
+    ret["changes"]["public key"]["new"] = public
+    ret["comment"] = "A private key was made."
+    return ret
+
+
+def config_present(name, config, problems=(), group="tunnel64d", mode="0640"):
+    """
+    ``/etc/tunnel64d/NAME.toml`` says what ``config`` does, data in the shape of the file. The
+    daemon's own check has to accept it before the file that is there is touched. ``problems``
+    were found before: with any, nothing is.
+    """
+    path = f"/etc/tunnel64d/{name}.toml"
+    ret = _ret(name, "The configuration is as it should be.")
+    if problems:
+        return _rejected(ret, problems, path)
+    try:
+        text = __salt__["tunnel64d.file_of"](name, config)
+        try:
+            __salt__["tunnel64d.binary"]()
+        except CommandExecutionError:
+            if not __opts__["test"]:
+                raise
+            ret["changes"] = {path: "written"}
+            return _foreseen(ret, f"{path} would be written. It is checked once there is a tunnel64d.")
+        mistakes = __salt__["tunnel64d.check_config"](name, config)
+    except CommandExecutionError as error:
+        return _rejected(ret, [error], path)
+    if mistakes:
+        return _rejected(ret, mistakes, path)
+    written = __states__["file.managed"](
+        path, contents=text, user="root", group=group, mode=mode, makedirs=True, dir_mode="0750"
+    )
+    ret.update(result=written["result"], changes=written["changes"])
+    if written["changes"] or written["result"] is not True:
+        ret["comment"] = written["comment"]
+    return ret
+
+
+def enabled(name):
+    """
+    The tunnel starts at boot.
+    """
+    ret = _ret(name, "The tunnel starts at boot.")
+    if __salt__["tunnel64d.status"](name)["enabled"]:
+        return ret
+    ret["changes"] = {name: "enabled"}
+    if __opts__["test"]:
+        return _foreseen(ret, "The tunnel would be enabled.")
+    try:
+        _command(["systemctl", "enable", __salt__["tunnel64d.unit"](name)])
+    except CommandExecutionError as error:
+        return _failed(ret, error)
+    return ret
+
+
+def dead(name):
+    """
+    The tunnel does not run, and does not start at boot. Its interface, addresses and routes are
+    gone with it.
+    """
+    ret = _ret(name, "The tunnel does not run.")
+    found = __salt__["tunnel64d.status"](name)
+    if found["state"] not in ("inactive", "failed"):
+        ret["changes"][name] = "stopped"
+    if found["enabled"]:
+        ret["changes"][f"{name} at boot"] = "disabled"
+    if not ret["changes"]:
+        return ret
+    if __opts__["test"]:
+        return _foreseen(ret, "The tunnel would be stopped.")
+    unit = __salt__["tunnel64d.unit"](name)
+    try:
+        if found["enabled"]:
+            _command(["systemctl", "disable", unit])
+        _command(["systemctl", "stop", unit])
+    except CommandExecutionError as error:
+        return _failed(ret, error)
+    ret["comment"] = "The tunnel was stopped."
+    return ret
+
+
+def running(name, apply="auto", wait_connected=0, wait="always", restart_outdated=False):
+    """
+    The tunnel runs, with the configuration that lies there. Meant to ``watch`` key and
+    configuration.
+
+    apply
+        how a running daemon gets a changed configuration. ``auto``: by a reload, and where a key
+        needs it by a restart. ``reload``: by a reload, and an error where that is not enough.
+        ``restart``; or ``none``: whoever restarts it next decides when.
+    wait_connected
+        seconds to wait for the peer after a start, reload or restart; an error when it does not
+        come. 0: not at all.
+    wait
+        ``always``; or ``returning``: only for a peer that was there before.
+    restart_outdated
+        whether an upgraded package restarts what still runs the old program.
+    """
+    ret = _ret(name, "The tunnel runs.")
+    try:
+        found = __salt__["tunnel64d.status"](name)
+        if found["state"] not in ("active", "activating", "reloading"):
+            what, act = "started", _start
+        elif restart_outdated and __salt__["tunnel64d.outdated"](name):
+            what, act = "restarted, for the version that is installed", _restart
+        elif apply != "none" and __salt__["tunnel64d.pending"](name, _stamp(name)):
+            return mod_watch(name, None, apply, wait_connected, wait)
+        else:
+            return ret
+        ret["changes"] = {name: what}
+        if __opts__["test"]:
+            return _foreseen(ret, f"The tunnel would be {what}.")
+        _demand_valid(name)
+        act(name)
+        _await_peer(name, wait_connected, wait, found)
+    except CommandExecutionError as error:
+        return _failed(ret, error)
+    ret["comment"] = f"The tunnel was {what}. {__salt__['tunnel64d.status'](name)['says']}"
+    return ret
+
+
+def mod_watch(
+    name, sfun=None, apply="auto", wait_connected=0, wait="always", restart_outdated=False, **_
+):
+    """
+    The daemon gets the configuration that has changed.
+    """
+    ret = _ret(name, "The configuration has changed, and `apply: none` leaves the daemon alone.")
+    if apply == "none":
+        return ret
+    if __opts__["test"]:
+        words = {"auto": "reloaded, or restarted where a changed key needs it"}
+        what = words.get(apply, f"{apply}ed")
+        ret["changes"] = {name: what}
+        return _foreseen(ret, f"The tunnel would be {what}.")
+    try:
+        found = __salt__["tunnel64d.status"](name)
+        _demand_valid(name)
+        what = _apply(name, apply)
+        _await_peer(name, wait_connected, wait, found)
+    except CommandExecutionError as error:
+        return _failed(ret, error)
+    ret["changes"] = {name: what}
+    ret["comment"] = f"The tunnel was {what}. {__salt__['tunnel64d.status'](name)['says']}"
+    return ret
+
+
+def route_present(
+    name, dev, via=None, metric=None, table=None, source=None, persist="auto"
+):
+    """
+    The kernel has this route to the prefix ``name``, and has it again after a boot.
+
+    persist
+        who brings it back: ``networkd``, ``ifupdown``, ``unit``, ``none``; or ``auto``, whoever
+        configures the interface ``dev``.
+    """
+    ret = _ret(name, "The route is there.")
+    route_of = "tunnel64d_route"
+    try:
+        route = __salt__[f"{route_of}.wanted"](name, via, dev, metric, table, source)
+        manager = __salt__[f"{route_of}.manager_of"](dev) if persist == "auto" else persist
+        files = __salt__[f"{route_of}.boot_files"](route, manager)
+        stale = set(__salt__[f"{route_of}.boot_files_there"](name, table)) - set(files)
+        if not __salt__[f"{route_of}.is_live"](route):
+            old = [__salt__[f"{route_of}.text"](each) for each in __salt__[f"{route_of}.live"](name, table)]
+            new = __salt__[f"{route_of}.text"](route)
+            ret["changes"]["route"] = {"old": ", ".join(old) or None, "new": new}
+        writes = {path: each for path, each in files.items() if not _is_file(path, *each)}
+        ret["changes"].update(dict.fromkeys(writes, "written"))
+        ret["changes"].update(dict.fromkeys(stale, "removed"))
+        if not ret["changes"]:
+            return ret
+        if __opts__["test"]:
+            return _foreseen(ret, "The route would be set.")
+        for path in stale:
+            os.remove(path)
+        for path, (text, mode) in writes.items():
+            written = __states__["file.managed"](
+                path, contents=text, user="root", group="root", mode=mode, makedirs=True
+            )
+            if not written["result"]:
+                return _failed(ret, written["comment"])
+        __salt__[f"{route_of}.after_files"]([*writes, *stale])
+        _settle(route)
+    except CommandExecutionError as error:
+        return _failed(ret, error)
+    ret["comment"] = f"The route was set; after a boot: {manager}."
+    return ret
+
+
+def route_absent(name, table=None, **_):
+    """
+    The kernel has no route to exactly the prefix ``name``, and none after a boot.
+    """
+    ret = _ret(name, "There is no such route.")
+    try:
+        routes = __salt__["tunnel64d_route.live"](name, table)
+        files = __salt__["tunnel64d_route.boot_files_there"](name, table)
+        if routes:
+            old = ", ".join(__salt__["tunnel64d_route.text"](route) for route in routes)
+            ret["changes"]["route"] = {"old": old, "new": None}
+        ret["changes"].update(dict.fromkeys(files, "removed"))
+        if not ret["changes"]:
+            return ret
+        if __opts__["test"]:
+            return _foreseen(ret, "The route would be removed.")
+        for path in files:
+            os.remove(path)
+            if not os.listdir(os.path.dirname(path)):
+                os.rmdir(os.path.dirname(path))
+        __salt__["tunnel64d_route.after_files"](files)
+        __salt__["tunnel64d_route.unset_live"](name, table)
+    except CommandExecutionError as error:
+        return _failed(ret, error)
+    ret["comment"] = "The route was removed."
+    return ret
+
+
+def _apply(name, apply):
+    if apply != "restart":
+        try:
+            __salt__["tunnel64d.reload"](name)
+            _touch(_stamp(name))
+            return "reloaded"
+        except CommandExecutionError:
+            if apply == "reload":
+                raise
+    _restart(name)
+    return "restarted"
+
+
+def _start(name):
+    _systemctl(name, "start")
+
+
+def _restart(name):
+    _systemctl(name, "restart")
+
+
+def _systemctl(name, verb):
+    unit = __salt__["tunnel64d.unit"](name)
+    before = __salt__["tunnel64d.status"](name)["pid"]
+    # Without waiting: with link.ready = "connected" a start lasts until the peer is there.
+    _command(["systemctl", "--no-block", verb, unit])
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = __salt__["tunnel64d.status"](name)
+        fresh = found["pid"] not in (0, before)
+        if fresh and (found["state"] == "active" or _waits_for_peer(found)):
+            return
+        if found["state"] == "failed":
+            break
+        time.sleep(0.1)
+    log = __salt__["cmd.run_stdout"](
+        ["journalctl", "--no-pager", "-o", "cat", "-n", "5", "-u", unit], python_shell=False
+    )
+    raise CommandExecutionError(f"{unit} is {found['state']}. Its log ends with:\n{log}")
+
+
+def _command(arguments):
+    ended = __salt__["cmd.run_all"](arguments, python_shell=False, ignore_retcode=True)
+    if ended["retcode"] != 0:
+        raise CommandExecutionError(f"{' '.join(arguments)}: {ended['stderr'] or ended['stdout']}")
+
+
+def _waits_for_peer(found):
+    return found["state"] == "activating" and found["says"] != ""
+
+
+def _await_peer(name, seconds, wait, before):
+    if int(seconds) and (wait == "always" or before["connected"]):
+        __salt__["tunnel64d.wait_connected"](name, seconds)
+
+
+def _demand_valid(name):
+    """With drop-ins and the common file, which the pillar knows nothing of."""
+    mistakes = __salt__["tunnel64d.check"](name)
+    if mistakes:
+        raise CommandExecutionError("the tunnel is left as it is:\n" + "\n".join(mistakes))
+
+
+def _settle(route):
+    """systemd-networkd, told to read its files again, may take addresses away for a moment."""
+    deadline = time.monotonic() + 5
+    while not __salt__["tunnel64d_route.is_live"](route):
+        try:
+            __salt__["tunnel64d_route.set_live"](route)
+        except CommandExecutionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _is_file(path, text, mode):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read() == text and os.stat(path).st_mode & 0o777 == int(mode, 8)
+    except FileNotFoundError:
+        return False
+
+
+def _rejected(ret, problems, path):
+    lines = [f"pillar tunnel64d:tunnels:{ret['name']}: {problem}" for problem in problems]
+    return _failed(ret, "\n".join([*lines, f"{path} is left as it was."]))
+
+
+def _stamp(name):
+    return os.path.join(STAMPS, name)
+
+
+def _touch(path):
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with open(path, "w", encoding="ascii"):
+        os.utime(path)
+
+
+def _ret(name, comment):
+    return {"name": name, "result": True, "changes": {}, "comment": comment}
+
+
+def _foreseen(ret, comment):
+    ret.update(result=None, comment=comment)
+    return ret
+
+
+def _failed(ret, comment):
+    ret.update(result=False, changes={}, comment=str(comment))
+    return ret

@@ -1,0 +1,89 @@
+"""
+The Debian package, from a file on the minion or from a repository.
+
+.. code-block:: yaml
+
+    tunnel64d:
+      tunnel64d_package.installed:
+        - path: /var/cache/tunnel64d/tunnel64d.deb
+        - version: 0.1.0
+"""
+
+import os
+
+from salt.exceptions import CommandExecutionError
+
+
+def installed(name, path=None, version=None, refresh=True):
+    """
+    The package ``name`` is installed, from the file ``path``, or else from a repository that apt
+    knows. Running tunnels are not touched.
+
+    version
+        the one version to have, or ``latest``. Without it: that of the file, or, from a
+        repository, whatever is installed.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        now = _installed(name)
+        new = _offered(name, path, version, now, refresh)
+        if new is not None and new == now:
+            ret["comment"] = f"{name} {now} is installed."
+            return ret
+        ret["changes"] = {name: {"old": now or None, "new": new or "the version found then"}}
+        if __opts__["test"]:
+            ret.update(result=None, comment=f"{name} {new or ''} would be installed.")
+            return ret
+        if path:
+            __salt__["pkg.install"](sources=[{name: path}])
+        else:
+            __salt__["pkg.install"](name, version=new, refresh=refresh)
+        now = _installed(name)
+        if now != new:
+            raise CommandExecutionError(f"{name}: {now or 'nothing'} is installed, not {new}")
+    except CommandExecutionError as error:
+        ret.update(result=False, changes={}, comment=f"{name}: {error}")
+        return ret
+    ret["comment"] = f"{name} {new} was installed."
+    return ret
+
+
+def _installed(name):
+    """The version that is there; empty for none, and for what was removed or is half there."""
+    asked = _run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Version}", name])
+    status, version = asked["stdout"][:3], asked["stdout"][3:]
+    return version if asked["retcode"] == 0 and status == "ii " else ""
+
+
+def _offered(name, path, version, now, refresh):
+    """The version to have; None when that can't be known yet."""
+    if not path:
+        if version not in (None, "latest"):
+            return version
+        if version is None and now:
+            return now
+        offered = __salt__["pkg.latest_version"](name, refresh=refresh and not __opts__["test"])
+        if offered or now:
+            return offered or now
+        if __opts__["test"]:
+            return None
+        raise CommandExecutionError("no repository that apt knows has it")
+    if not os.path.exists(path):
+        if __opts__["test"]:
+            return None if version == "latest" else version
+        raise CommandExecutionError(f"{path}: no such file")
+    fields = _run(["dpkg-deb", "-f", path, "Package", "Version"])
+    if fields["retcode"] != 0:
+        raise CommandExecutionError(f"{path}: no Debian package: {fields['stderr']}")
+    found = dict(line.split(": ", 1) for line in fields["stdout"].splitlines())
+    if found["Package"] != name:
+        raise CommandExecutionError(f"{path}: this is the package {found['Package']}")
+    if version not in (None, "latest", found["Version"]):
+        raise CommandExecutionError(
+            f"{path}: this is version {found['Version']}, but the pillar wants {version}"
+        )
+    return found["Version"]
+
+
+def _run(command):
+    return __salt__["cmd.run_all"](command, python_shell=False, ignore_retcode=True)
