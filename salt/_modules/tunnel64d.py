@@ -270,7 +270,8 @@ def make_key(path):
 
 def toml(config):
     """
-    A tunnel's configuration, given as data in the shape of its file, as TOML.
+    A tunnel's configuration, given as data in the shape of its file, as TOML. A key without a value
+    is left out, so that a pillar can take back what another one has set.
 
     CLI Example:
 
@@ -281,7 +282,7 @@ def toml(config):
     if not isinstance(config, dict):
         raise CommandExecutionError(f"a configuration is a mapping of sections, not {config!r}")
     lines = []
-    for section, keys in config.items():
+    for section, keys in _without_nothing(config).items():
         if not isinstance(keys, dict):
             lines.insert(0, f"{_key(section)} = {_value(keys)}")
             continue
@@ -444,6 +445,12 @@ def _key(key):
     return key if BARE_KEY.match(key) else _text(key)
 
 
+def _without_nothing(value):
+    if isinstance(value, dict):
+        return {key: _without_nothing(each) for key, each in value.items() if each is not None}
+    return value
+
+
 def _is_table(value):
     """Entries with keys of their own, as routes have, read better a line each."""
     return isinstance(value, dict) and any(isinstance(each, dict) for each in value.values())
@@ -459,8 +466,6 @@ def _value(value):
         return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(each) for each in value) + "]"
-    if value is None:
-        raise CommandExecutionError("a key without a value (leave it out to have its default)")
     return _text(str(value))
 
 

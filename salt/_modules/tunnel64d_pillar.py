@@ -6,6 +6,10 @@ better. These are the keys that the formula itself reads.
 """
 
 import ipaddress
+import re
+
+# The name is that of a file and of a unit; tunnel64d.toml is the file of all tunnels.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 
 ROUTE = {"via": str, "dev": str, "metric": int, "table": int, "source": str, "absent": bool,
          "persist": str}  # fmt: skip
@@ -52,11 +56,16 @@ def mistakes(pillar):
     known = dict.fromkeys([*sections, "tunnels", "routes"], dict)
     known["purge"] = bool
     _judge(found, "tunnel64d", pillar, known)
+    if not isinstance(pillar, dict):
+        return found
     for section, keys in sections.items():
         _judge(found, f"tunnel64d:{section}", pillar.get(section), keys)
     _judge_package(found, pillar.get("package"))
     for name, tunnel in _items(pillar.get("tunnels")):
         place = f"tunnel64d:tunnels:{name}"
+        if not NAME.match(str(name)) or name == "tunnel64d":
+            found.append(f"{place}: no name for a tunnel (letters, digits, '.', '-', '_': tun0)")
+            continue
         if not isinstance(tunnel, dict):
             found.append(f"{place}: expected a mapping, as in pillar.example")
             continue

@@ -58,7 +58,8 @@ def wanted(destination, via=None, dev=None, metric=None, table=None, source=None
 
 def live(destination, table=None):
     """
-    The routes to exactly this destination that the kernel has.
+    The routes to exactly this destination that somebody has set; not those of routing daemons and
+    of the kernel itself.
 
     CLI Example:
 
@@ -75,12 +76,15 @@ def live(destination, table=None):
     return [
         {"dst": destination, **{key: route[key] for key in kept if key in route}}
         for route in routes
+        # ip does not tell of `boot`, which is what it gives to routes itself.
+        if route.get("protocol", "boot") in ("static", "boot")
     ]
 
 
 def is_live(route):
     """
-    Whether the kernel has a route that :py:func:`wanted` describes.
+    Whether the kernel has the route that :py:func:`wanted` describes, and no other one to the same
+    destination.
 
     CLI Example:
 
@@ -88,12 +92,8 @@ def is_live(route):
 
         salt '*' tunnel64d_route.is_live '{dst: "fc00:1234:4::/64", dev: eth2}'
     """
-    asked = {key: value for key, value in route.items() if key != "table"}
-    return any(
-        all(found.get(key) == value for key, value in asked.items())
-        and found.get("gateway") == route.get("gateway")
-        for found in live(route["dst"], route.get("table"))
-    )
+    found = live(route["dst"], route.get("table"))
+    return len(found) == 1 and _agree(found[0], route)
 
 
 def text(route):
@@ -123,15 +123,14 @@ def set_live(route):
     """
     arguments = text(route).split()
     for other in live(route["dst"], route.get("table")):
-        # Another metric makes another route, which may have been the better one.
-        if "metric" not in route or other.get("metric") == route["metric"]:
+        if not _agree(other, route):
             _ip(route["dst"], ["route", "del", *_located(other, route.get("table"))])
     ended = _ip(route["dst"], ["route", "replace", *arguments, "proto", "static"])
     if ended["retcode"] != 0:
         raise CommandExecutionError(f"ip route replace {' '.join(arguments)}: {ended['stderr']}")
 
 
-def unset_live(destination, table=None, via=None, dev=None):
+def unset_live(destination, table=None):
     """
     Take the routes to exactly this destination from the kernel.
 
@@ -281,6 +280,12 @@ def after_files(changed):
         __salt__["cmd.run_all"](
             ["systemctl", "daemon-reload"], python_shell=False, ignore_retcode=True
         )
+
+
+def _agree(found, route):
+    """The kernel gives a metric to a route that was set without one."""
+    asked = {key: value for key, value in route.items() if key != "table"}
+    return found == {**found, **asked} and found.get("gateway") == route.get("gateway")
 
 
 def _located(route, table):

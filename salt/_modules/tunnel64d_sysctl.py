@@ -112,9 +112,9 @@ def in_order(keys):
 def _path(key):
     # As sysctl(8): the first separator decides which of the two it is.
     first = re.search(r"[./]", key)
-    if first and first.group() == ".":
-        key = key.translate(str.maketrans("./", "/."))
-    parts = key.split("/")
-    if ".." in parts or not all(parts):
+    dotted = first and first.group() == "."
+    path = key.translate(str.maketrans("./", "/.")) if dotted else key
+    parts = path.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts):
         raise CommandExecutionError(f"{key}: no name of a kernel setting")
-    return os.path.join("/proc/sys", key)
+    return os.path.join("/proc/sys", path)

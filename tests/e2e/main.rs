@@ -33,6 +33,7 @@ mod neighbours;
 mod package;
 mod quality;
 mod removal;
+mod salt;
 mod sandbox;
 mod upgrade;
 #[path = "../lab/wait.rs"]
