@@ -68,8 +68,8 @@ def ours():
 
 def status(name=None):
     """
-    What systemd knows of a tunnel, or of all: its unit's state, whether it starts at boot, whether
-    the peer is connected, and the daemon's own line about it.
+    How a tunnel is, or each: its unit's state, whether it starts at boot, whether the peer is
+    connected, and in a line why, or why not. Under ``daemon`` is all that the daemon itself tells.
 
     CLI Example:
 
@@ -80,14 +80,16 @@ def status(name=None):
     """
     if name is None:
         return {name: status(name) for name in tunnels()}
-    shown = _properties(name, "ActiveState", "UnitFileState", "StatusText", "MainPID")
+    shown = _properties(name, "ActiveState", "UnitFileState", "MainPID")
+    daemon = _asked(name)
+    problems = [problem["text"] for problem in daemon.get("problems", [])]
     return {
         "state": shown["ActiveState"],
         "enabled": shown["UnitFileState"] == "enabled",
-        "connected": shown["ActiveState"] == "active"
-        and shown["StatusText"].startswith("connected to "),
-        "says": shown["StatusText"],
+        "connected": daemon.get("state") == "up",
+        "says": "; ".join(problems) or daemon.get("summary") or shown["ActiveState"],
         "pid": int(shown["MainPID"] or 0),
+        "daemon": daemon,
     }
 
 
@@ -102,11 +104,11 @@ def down():
 
         salt '*' tunnel64d.down
     """
-    reasons = {}
-    for name, found in status().items():
-        if found["enabled"] and not found["connected"]:
-            reasons[name] = found["says"] if found["state"] == "active" else found["state"]
-    return reasons
+    return {
+        name: found["says"]
+        for name, found in status().items()
+        if found["enabled"] and not found["connected"]
+    }
 
 
 def wait_connected(name=None, timeout=30):
@@ -121,14 +123,13 @@ def wait_connected(name=None, timeout=30):
     """
     names = [name] if name else [each for each in tunnels() if status(each)["enabled"]]
     deadline = time.monotonic() + int(timeout)
-    while True:
-        waiting = [each for each in names if not status(each)["connected"]]
-        if not waiting:
-            return True
-        if time.monotonic() >= deadline:
-            reasons = "; ".join(f"{each}: {_why_not(each)}" for each in waiting)
-            raise CommandExecutionError(f"not connected after {timeout} s: {reasons}")
-        time.sleep(0.2)
+    for each in names:
+        left = max(0, deadline - time.monotonic())
+        ended = _run(["status", _name(each), "--json", "--wait-connected", f"{left:.1f}"])
+        if ended["retcode"] != 0:
+            reason = status(each)["says"]
+            raise CommandExecutionError(f"{each}: not connected after {timeout} s: {reason}")
+    return True
 
 
 def check(name):
@@ -166,8 +167,8 @@ def check_config(name, config):
 
 def reload(name):
     """
-    Have the daemon apply its configuration without a restart. An error, with the reason, when it
-    can't: the old configuration is still in force then.
+    Have the daemon apply its configuration without a restart; the keys that it has changed. An
+    error, with the reasons, when it can't: the old configuration is still in force then.
 
     CLI Example:
 
@@ -175,10 +176,29 @@ def reload(name):
 
         salt '*' tunnel64d.reload tun0
     """
+    asked = try_reload(name)
+    if asked["reasons"]:
+        raise CommandExecutionError("\n".join([f"{name}: not reloaded", *asked["reasons"]]))
+    return asked["changed"]
+
+
+def try_reload(name):
+    """
+    As :py:func:`reload`, with the reasons as data: ``changed``, ``reasons``, and whether a restart
+    would help.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' tunnel64d.try_reload tun0
+    """
     ended = _run(["reload", _name(name)])
-    if ended["retcode"] != 0:
-        raise CommandExecutionError(f"{name}: not reloaded: {_last_words(ended)}")
-    return True
+    reasons = [] if ended["retcode"] == 0 else _last_words(ended).splitlines()
+    # One that does not answer may be of a version that knew nothing of this.
+    helps = ended["retcode"] > 1 or any("needs a restart" in reason for reason in reasons)
+    changed = [line for line in ended["stdout"].splitlines() if line != "nothing changed"]
+    return {"changed": changed, "reasons": reasons, "restart_helps": bool(reasons) and helps}
 
 
 def pubkey(name="tun0"):
@@ -399,9 +419,12 @@ def _last_words(ended):
     return text or f"exit status {ended['retcode']}, and no word about it"
 
 
-def _why_not(name):
-    found = status(name)
-    return found["says"] if found["state"] == "active" and found["says"] else found["state"]
+def _asked(name):
+    try:
+        told = json.loads(_run(["status", name, "--json"])["stdout"])
+    except (CommandExecutionError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _properties(name, *properties):

@@ -273,13 +273,12 @@ def route_absent(name, table=None, **_):
 
 def _apply(name, apply):
     if apply != "restart":
-        try:
-            __salt__["tunnel64d.reload"](name)
+        asked = __salt__["tunnel64d.try_reload"](name)
+        if not asked["reasons"]:
             _touch(_stamp(name))
-            return "reloaded"
-        except CommandExecutionError:
-            if apply == "reload":
-                raise
+            return " ".join(["reloaded", *(asked["changed"] and [f"({', '.join(asked['changed'])})"])])
+        if apply == "reload" or not asked["restart_helps"]:
+            raise CommandExecutionError("\n".join(["not reloaded:", *asked["reasons"]]))
     _restart(name)
     return "restarted"
 
@@ -319,7 +318,7 @@ def _command(arguments):
 
 
 def _waits_for_peer(found):
-    return found["state"] == "activating" and found["says"] != ""
+    return found["state"] == "activating" and found["daemon"].get("state") != "not_running"
 
 
 def _await_peer(name, seconds, wait, before):

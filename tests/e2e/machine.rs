@@ -24,15 +24,17 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-const PACKAGES: [&str; 11] = [
+pub const PACKAGES: [&str; 13] = [
     "systemd",
     "systemd-sysv",
     "dbus",
     "iproute2",
     "iputils-ping",
+    "iperf3",
     "procps",
     "openssh-server",
     "autopkgtest",
+    "lintian",
     "dpkg-dev",
     "needrestart",
     "ifupdown",
@@ -106,15 +108,20 @@ impl World {
 
     /// Boots a machine that has no network but the loopback.
     pub fn boot(&self, name: &'static str, release: Release) -> Machine<'_> {
-        self.boot_with(name, release, &[])
+        self.boot_from(name, &release.root(&PACKAGES).display().to_string())
     }
 
-    /// As [`World::boot`], with directories of this machine at other places in the booted one, to
-    /// read only.
+    /// The same over file systems laid one over the other, the topmost first, with colons between
+    /// them.
+    pub fn boot_from(&self, name: &'static str, layers: &str) -> Machine<'_> {
+        self.boot_with(name, layers, &[])
+    }
+
+    /// The same with directories of this machine at other places in the booted one, to read only.
     pub fn boot_with(
         &self,
         name: &'static str,
-        release: Release,
+        layers: &str,
         lent: &[(PathBuf, &str)],
     ) -> Machine<'_> {
         self.shell(&format!(
@@ -122,10 +129,10 @@ impl World {
              ip -n {name} link set lo up
              mkdir {name} {name}/upper {name}/work {name}/root
              # Where the cache is itself an overlay, the kernel may refuse another one: copy then.
-             mount -t overlay e2e -o lowerdir={lower},upperdir={name}/upper,workdir={name}/work \\
-                 {name}/root 2>/dev/null || cp -a {lower}/. {name}/root/
+             mount -t overlay e2e -o lowerdir={layers},upperdir={name}/upper,workdir={name}/work \\
+                 {name}/root 2>/dev/null ||
+                 tr : '\\n' <<<{layers} | tac | xargs -I@ cp -a @/. {name}/root/
              tr -d - </proc/sys/kernel/random/uuid >{name}/root/etc/machine-id",
-            lower = release.root(&PACKAGES).display(),
         ));
         let lent = lent.iter().map(|(from, to)| format!("--bind-ro={}:{to}", from.display()));
         let mut machine = Machine { world: self, name, lent: lent.collect(), container: None };

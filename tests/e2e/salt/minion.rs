@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::machine::{Machine, Release, World, output};
+use crate::machine::{Machine, PACKAGES, Release, World, output};
 use crate::package;
 
 /// What a test that is not about versions takes.
@@ -25,7 +25,7 @@ pub fn boot<'w>(
         (source.join("salt"), "/srv/formula"),
         (source.join("tests/salt"), "/srv/tests"),
     ];
-    let machine = world.boot_with(name, release, &lent);
+    let machine = world.boot_with(name, &release.root(&PACKAGES).display().to_string(), &lent);
     machine.run("mkdir -p /srv/files /srv/pillar");
     machine.copy(&package::built(), "/srv/files/tunnel64d.deb");
     machine.write("/etc/salt/minion", "-m 0644", &masterless(name, "/srv/pillar"));
