@@ -9,6 +9,7 @@
 //! - [`config`]: files, environment and arguments → typed, validated settings, or every mistake
 //!   with its place.
 //! - [`service`]: systemd and the admin: readiness, watchdog, and the log.
+//! - [`control`]: the socket on which the daemon is asked how things are.
 //! - [`netlink`]: the TUN interface in the kernel: MTU, addresses and routes, set and kept.
 //! - [`link`]: the session with the peer as state machines, without sockets or clock.
 //! - [`datapath`]: the walk of a packet, out and in, step by step.
@@ -19,12 +20,13 @@
 //! - [`wire`]: frames, HELLO and BYE: bytes to types and back.
 //! - [`packet`]: views on the bytes of IP packets, and the buffers that they are kept in.
 //! - [`sys`]: the only unsafe code: ioctls, socket options and descriptors that no crate wraps.
-//! - [`metrics`] counters and [`time`]: leaves that any room may use.
+//! - [`metrics`], counters and a snapshot of it all, and [`time`]: leaves that any room may use.
 
 #![deny(unsafe_code)]
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod link;

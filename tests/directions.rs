@@ -16,7 +16,7 @@ const ROWS: [&[&str]; 8] = [
     &["main"],
     &["cli"],
     &["daemon"],
-    &["service", "netlink", "config"],
+    &["service", "control", "netlink", "config"],
     &["link", "datapath"],
     &["transport", "queue", "tun"],
     &["wire", "packet", "sys"],

@@ -1,9 +1,12 @@
-//! What the documents show works: the README's configurations are valid, and links lead somewhere.
+//! What the documents show works: the README's configurations are valid, links lead somewhere, and
+//! what they tell of keys and messages is so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tunnel64d::config::schema::KEYS;
 use tunnel64d::config::{self, Sources};
+use tunnel64d::service::messages;
 
 #[test]
 fn the_configurations_in_the_readme_are_valid() {
@@ -22,6 +25,19 @@ fn the_configurations_in_the_readme_are_valid() {
         if let Err(errors) = config::load(&sources) {
             panic!("{errors}");
         }
+    }
+}
+
+#[test]
+fn what_a_reload_does_with_each_key_is_told_as_it_is() {
+    let document = read(&root().join("docs/reload.md"));
+    let rows: Vec<_> = document.lines().filter(|line| line.starts_with("| `")).collect();
+    let keys = KEYS
+        .iter()
+        .map(|key| format!("| `{}` | {} |", key.path.replace('*', "DESTINATION"), key.reload));
+    assert_eq!(rows, keys.collect::<Vec<_>>());
+    for message in [messages::RELOADED, messages::RELOAD_REJECTED] {
+        assert!(document.contains(&format!("MESSAGE_ID={}", message.id)), "{}", message.name);
     }
 }
 

@@ -82,6 +82,14 @@ pub fn configuration() -> io::Result<Vec<u8>> {
         bold("tunnel64d check NAME --print"),
         roman(" shows every effective value and where it came from."),
     ]);
+    page.control("PP", []).text([
+        bold("tunnel64d reload NAME"),
+        roman(
+            " puts a changed configuration into force without losing a packet of the session, or \
+             refuses it and leaves everything as it was: when it has an error, or changes a key \
+             that needs a restart. What becomes of a key is said below with each of them.",
+        ),
+    ]);
     let mut section = "";
     for key in KEYS {
         let (name, _) = key.path.split_once('.').unwrap_or((key.path, ""));
@@ -152,7 +160,7 @@ fn key(page: &mut Roff, key: &Key) {
     page.control("br", []).text([
         roman(format!("Value: {}. Default: ", key.range)),
         bold(default),
-        roman("."),
+        roman(format!(". Reload: {}.", key.reload)),
     ]);
 }
 

@@ -4,11 +4,14 @@ mod check;
 mod exit;
 mod import;
 mod keys;
+mod reload;
 mod run;
+mod status;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -79,6 +82,25 @@ pub enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Say how tunnels are, and what can be done about it
+    Status {
+        /// Name of the instance; a table of all when none is given
+        name: Option<String>,
+        /// Print JSON, as docs/control.md describes it
+        #[arg(long)]
+        json: bool,
+        /// Show it anew every second, until Ctrl-C
+        #[arg(long, conflicts_with_all = ["json", "wait_connected"])]
+        watch: bool,
+        /// Wait for the peer, so many seconds at the most; exit 1 when it has not come
+        #[arg(long, value_name = "SECONDS", requires = "name")]
+        wait_connected: Option<u64>,
+    },
+    /// Put a changed configuration into force, or say why the old one stays
+    Reload {
+        /// Name of the instance
+        name: String,
+    },
     /// Make a private key and print it
     Genkey,
     /// Read a private key on stdin and print its public key
@@ -103,6 +125,16 @@ pub fn main() -> ExitCode {
     let exit = match &cli.command {
         Command::Run { name } => run::run(&cli.options, name),
         Command::Check { names, print } => check::check(&cli.options, names, *print),
+        Command::Status { name, json, watch, wait_connected } => {
+            let arguments = status::Arguments {
+                name: name.as_deref(),
+                json: *json,
+                watch: *watch,
+                wait_connected: wait_connected.map(Duration::from_secs),
+            };
+            status::status(&cli.options, &arguments)
+        }
+        Command::Reload { name } => reload::reload(&cli.options, name),
         Command::Genkey => keys::genkey(),
         Command::Pubkey => keys::pubkey(),
         Command::Import { file } => import::import(file),

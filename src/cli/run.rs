@@ -1,14 +1,19 @@
 //! `tunnel64d run NAME`: the daemon, in the foreground.
 
+use std::path::Path;
+
 use super::{Exit, Options, complain};
-use crate::config::{self, Errors, Level, LogFormat, Settings};
+use crate::config::{self, Errors, Loaded, LogFormat, Sources};
+use crate::daemon::parameters::level;
+use crate::daemon::reload::Basis;
 use crate::service::{logging, messages};
 use crate::{daemon, report};
 
 /// Runs the instance `name` until it is told to stop.
 pub fn run(options: &Options, name: &str) -> Exit {
-    match config::load(&options.sources(name)) {
-        Ok(loaded) => carry(&loaded.settings),
+    let sources = options.sources(name);
+    match config::load(&sources) {
+        Ok(loaded) => carry(loaded, sources, &options.runtime_dir),
         Err(errors) => {
             reject(name, &errors);
             Exit::Configuration
@@ -29,13 +34,17 @@ fn reject(name: &str, errors: &Errors) {
     }
 }
 
-fn carry(settings: &Settings) -> Exit {
+fn carry(Loaded { settings, origins }: Loaded, sources: Sources, runtime_dir: &Path) -> Exit {
     let log = settings.log;
-    if let Err(error) = logging::init(&settings.name, level(log.level), format(log.format)) {
-        complain(&format!("{}: {error}", settings.name));
-        return Exit::Failed;
-    }
-    match daemon::run(settings) {
+    let level = match logging::init(&settings.name, level(log.level), format(log.format)) {
+        Ok(level) => level,
+        Err(error) => {
+            complain(&format!("{}: {error}", settings.name));
+            return Exit::Failed;
+        }
+    };
+    let basis = Basis { sources, leaves: origins, level };
+    match daemon::run(&settings, basis, runtime_dir) {
         Ok(()) => Exit::Fine,
         Err(error) => {
             if error.is_configuration() {
@@ -45,16 +54,6 @@ fn carry(settings: &Settings) -> Exit {
             report!(messages::START_FAILED, error = error);
             if error.is_permission() { Exit::Permission } else { Exit::Failed }
         }
-    }
-}
-
-fn level(level: Level) -> tracing::Level {
-    match level {
-        Level::Error => tracing::Level::ERROR,
-        Level::Warn => tracing::Level::WARN,
-        Level::Info => tracing::Level::INFO,
-        Level::Debug => tracing::Level::DEBUG,
-        Level::Trace => tracing::Level::TRACE,
     }
 }
 

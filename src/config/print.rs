@@ -25,6 +25,20 @@ pub struct Leaf {
     pub origin: Origin,
 }
 
+impl Leaf {
+    /// The path as it is written in a file.
+    pub fn key(&self) -> String {
+        key_name(&self.path)
+    }
+
+    /// What a reload does with it.
+    pub fn reload(&self) -> schema::Reload {
+        let path: Vec<_> = self.path.iter().map(String::as_str).collect();
+        // Leaves come from the table.
+        schema::find(&path).map_or(schema::Reload::Now, |key| key.reload)
+    }
+}
+
 /// Every key in the order of the schema; keys of routes once for each route, and only those that are set.
 pub(super) fn leaves(settings: &Settings, origin: impl Fn(&[&str]) -> Origin) -> Vec<Leaf> {
     let mut leaves = Vec::new();

@@ -1,7 +1,9 @@
-//! Every key, once: its type, default, range and effect.
+//! Every key, once: its type, default, range, effect, and what a reload does with it.
 //!
 //! Layers ask this table which keys exist, validation quotes its ranges, `check --print` follows its
 //! order, and unknown keys get their suggestion from it.
+
+use std::fmt;
 
 /// What a key takes; decides how the text of an environment variable or of `--set` is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,27 @@ pub enum Kind {
     TextOrList,
 }
 
+/// What a reload does with a key that has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force when the reload is done.
+    Now,
+    /// Connections made from then on heed it; those that are up stay as they are.
+    NewConnections,
+    /// The reload is refused; with the reason, to follow "because".
+    Restart(&'static str),
+}
+
+impl fmt::Display for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now => f.write_str("at once"),
+            Self::NewConnections => f.write_str("for new connections"),
+            Self::Restart(why) => write!(f, "needs a restart, because {why}"),
+        }
+    }
+}
+
 /// One key of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -33,6 +56,8 @@ pub struct Key {
     pub range: &'static str,
     /// What it does.
     pub effect: &'static str,
+    /// What a reload does with it.
+    pub reload: Reload,
 }
 
 const fn key(
@@ -41,8 +66,9 @@ const fn key(
     default: Option<&'static str>,
     range: &'static str,
     effect: &'static str,
+    reload: Reload,
 ) -> Key {
-    Key { path, kind, default, range, effect }
+    Key { path, kind, default, range, effect, reload }
 }
 
 /// All keys, in the order in which they are documented and printed.
@@ -50,103 +76,136 @@ const fn key(
 pub const KEYS: &[Key] = &[
     key("interface.name", Kind::Text, None,
         "an interface name: 1 to 15 bytes without blanks, '/', ':' or '%', and not \".\", \"..\", \"all\" or \"default\"",
-        "Name of the TUN interface; the instance's name when unset."),
+        "Name of the TUN interface; the instance's name when unset.",
+        Reload::Restart("the interface keeps its name for as long as it lives")),
     key("interface.addresses", Kind::List, Some("[]"),
         "a list of addresses with prefix length, such as [\"fc00:1234:ffff::1/64\"]",
-        "Addresses of the interface."),
+        "Addresses of the interface.",
+        Reload::Now),
     key("interface.mtu", Kind::Integer, Some("1500"),
         "a whole number of bytes from 1280 to 65535",
-        "Largest inner packet."),
+        "Largest inner packet; of both ends' the smaller one counts. One that is raised over what the peer was told holds from the next session on.",
+        Reload::Now),
     key("interface.offload", Kind::Text, Some("\"auto\""),
         "\"auto\" or \"off\"",
-        "Whether the kernel hands over super-packets; auto probes what it can do."),
+        "Whether the kernel hands over super-packets; auto probes what it can do.",
+        Reload::Restart("it is settled when the queues of the interface are opened")),
     key("interface.routes.*.via", Kind::Text, None,
         "an IP address, such as \"fc00:1234:ffff::10\"",
-        "Gateway of the route; without it the destination is on the link."),
+        "Gateway of the route; without it the destination is on the link.",
+        Reload::Now),
     key("interface.routes.*.metric", Kind::Integer, None,
         "a whole number from 0 to 4294967295",
-        "Priority of the route; the lowest wins. The kernel's choice when unset."),
+        "Priority of the route; the lowest wins. The kernel's choice when unset.",
+        Reload::Now),
     key("interface.routes.*.table", Kind::Integer, None,
         "a whole number from 1 to 4294967295",
-        "Routing table; 254, the main table, when unset."),
+        "Routing table; 254, the main table, when unset.",
+        Reload::Now),
     key("interface.routes.*.source", Kind::Text, None,
         "an IP address, such as \"fc00:1234:ffff::1\"",
-        "Preferred source address of packets that this host sends along the route."),
+        "Preferred source address of packets that this host sends along the route.",
+        Reload::Now),
     key("link.listen", Kind::Text, None,
         "an IP address with or without a port, such as \"0.0.0.0\" or \"[::]:4641\"",
-        "Where the peer's connections are accepted; port 4641 when none is given."),
+        "Where the peer's connections are accepted; port 4641 when none is given.",
+        Reload::Now),
     key("link.connect", Kind::TextOrList, None,
         "\"host:port\", or a list of them tried in turn, such as \"172.16.2.163:4641\" or \"[2001:db8::1]:4641\"",
-        "Where the peer listens; names are resolved at every dial, port 4641 when none is given."),
+        "Where the peer listens; names are resolved at every dial, port 4641 when none is given.",
+        Reload::NewConnections),
     key("link.source", Kind::Text, None,
         "an IP address, such as \"172.16.2.131\"",
-        "Local address of outgoing connections; the kernel's choice when unset."),
+        "Local address of outgoing connections; the kernel's choice when unset.",
+        Reload::NewConnections),
     key("link.device", Kind::Text, None,
         "an interface name: 1 to 15 bytes without blanks, '/', ':' or '%'",
-        "Interface that the link is bound to."),
+        "Interface that the link is bound to.",
+        Reload::NewConnections),
     key("link.fwmark", Kind::Integer, None,
         "a whole number from 0 to 4294967295",
-        "Mark on the link's packets, for policy routing."),
+        "Mark on the link's packets, for policy routing.",
+        Reload::NewConnections),
     key("link.dscp", Kind::Integer, None,
         "a whole number from 0 to 63",
-        "DSCP value of the link's packets."),
+        "DSCP value of the link's packets.",
+        Reload::NewConnections),
     key("link.streams", Kind::TextOrInteger, Some("\"auto\""),
         "\"auto\" or a whole number from 1 to 16",
-        "TCP connections of a session, each with a TUN queue of its own; auto is 1, more help on lines of several Gbit/s."),
+        "TCP connections of a session, each with a TUN queue of its own; auto is 1, more help on lines of several Gbit/s.",
+        Reload::Restart("each stream has a queue of the interface, which is opened at the start")),
     key("link.congestion", Kind::Text, Some("\"auto\""),
         "\"auto\", \"default\" or a name of 1 to 15 characters of a-z, 0-9, '_' and '-'",
-        "TCP congestion control; auto takes bbr where the kernel has it."),
+        "TCP congestion control; auto takes bbr where the kernel has it.",
+        Reload::NewConnections),
     key("link.keepalive", Kind::Text, Some("\"10s\""),
         "a duration from 1s to 1h, such as \"10s\"",
-        "How long the link may be silent before it is probed."),
+        "How long the link may be silent before it is probed.",
+        Reload::Now),
     key("link.dead_after", Kind::Text, Some("\"30s\""),
         "a duration from 2s to 24h, such as \"30s\"",
-        "How long the peer may be silent before the connection is given up."),
+        "How long the peer may be silent before the connection is given up.",
+        Reload::Now),
     key("link.reconnect.min", Kind::Text, Some("\"200ms\""),
         "a duration from 10ms to 1h, such as \"200ms\"",
-        "Upper bound of the first wait before dialling again (full jitter)."),
+        "Upper bound of the first wait before dialling again (full jitter).",
+        Reload::Now),
     key("link.reconnect.max", Kind::Text, Some("\"30s\""),
         "a duration from 10ms to 1h, such as \"30s\"",
-        "Upper bound of every wait before dialling again."),
+        "Upper bound of every wait before dialling again.",
+        Reload::Now),
     key("link.ready", Kind::Text, Some("\"interface\""),
         "\"interface\" or \"connected\"",
-        "When systemd is told that the service is ready."),
+        "When systemd is told that the service is ready.",
+        Reload::Now),
     key("security.mode", Kind::Text, Some("\"tls\""),
         "\"tls\" or \"plaintext\"",
-        "How the peer is authenticated and packets are protected; plaintext does neither."),
+        "How the peer is authenticated and packets are protected; plaintext does neither.",
+        Reload::Restart("no session outlives the change")),
     key("security.private_key_file", Kind::Text, None,
         "an absolute path, such as \"/etc/tunnel64d/tun0.key\"",
-        "File with this end's private key; the credential tunnel64d.key when unset."),
+        "File with this end's private key; the credential tunnel64d.key when unset, which systemd reads at the start of the service only.",
+        Reload::Now),
     key("security.peer_public_keys", Kind::List, Some("[]"),
         "a list of public keys, each 32 bytes in base64 (44 characters)",
-        "Keys that the peer may prove; several during a rotation."),
+        "Keys that the peer may prove; several during a rotation.",
+        Reload::Now),
     key("security.peer_addresses", Kind::List, Some("[]"),
         "a list of addresses or prefixes, such as [\"172.16.2.163/32\"]",
-        "Outer addresses that may connect at all; empty means any, which plaintext refuses."),
+        "Outer addresses that may connect at all; empty means any, which plaintext refuses.",
+        Reload::Now),
     key("security.allowed_sources", Kind::List, None,
         "a list of addresses or prefixes, such as [\"fc00:1234:4::/64\"]",
-        "Inner source addresses accepted from the peer; what routes and addresses imply when unset."),
+        "Inner source addresses accepted from the peer; what routes and addresses imply when unset.",
+        Reload::Now),
     key("queue.target", Kind::Text, Some("\"5ms\""),
         "a duration from 100us to 1s, such as \"5ms\"",
-        "Wait in the queue that is fine for as long as it takes."),
+        "Wait in the queue that is fine for as long as it takes.",
+        Reload::Now),
     key("queue.interval", Kind::Text, Some("\"100ms\""),
         "a duration from 1ms to 10s, such as \"100ms\"",
-        "How long the wait may exceed the target before packets are marked or dropped."),
+        "How long the wait may exceed the target before packets are marked or dropped.",
+        Reload::Now),
     key("queue.limit", Kind::TextOrInteger, Some("\"8MiB\""),
         "a size from 64KiB to 1GiB, such as \"8MiB\" or 8388608",
-        "Memory that waiting packets may take."),
+        "Memory that waiting packets may take.",
+        Reload::Now),
     key("queue.ecn", Kind::Flag, Some("true"),
         "true or false",
-        "Whether packets that allow it are marked instead of dropped."),
+        "Whether packets that allow it are marked instead of dropped.",
+        Reload::Now),
     key("log.level", Kind::Text, Some("\"info\""),
         "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
-        "The least important messages that are logged."),
+        "The least important messages that are logged.",
+        Reload::Now),
     key("log.format", Kind::Text, Some("\"auto\""),
         "\"auto\", \"journal\", \"text\" or \"json\"",
-        "Form of the log; auto is journal under systemd, text elsewhere."),
+        "Form of the log; auto is journal under systemd, text elsewhere.",
+        Reload::Restart("the log is opened at the start")),
     key("metrics.listen", Kind::Text, None,
         "an IP address with a port, such as \"127.0.0.1:9641\", or \"unix:\" and an absolute path",
-        "Where metrics are served; nowhere when unset."),
+        "Where metrics are served; nowhere when unset.",
+        Reload::Now),
 ];
 
 /// The names that may follow `prefix`, in the table's order; empty when `prefix` is a key or unknown.
@@ -206,6 +265,8 @@ mod tests {
             let path: Vec<_> = key.path.split('.').collect();
             assert_eq!(find(&path), Some(key));
             assert!(key.effect.ends_with('.') && !key.range.is_empty(), "{}", key.path);
+            let reload = key.reload.to_string();
+            assert!(!reload.ends_with(['.', ' ']), "{}: {reload}", key.path);
         }
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::control::server::{Request, requests};
 use crate::link::session::Dial;
 use crate::netlink;
 use crate::time::Time;
@@ -37,6 +38,8 @@ pub enum Happened {
     Greeted(SocketAddr, Result<Introduced, Failure>),
     /// An attempt to connect has ended.
     Dialled(Dial, Result<Introduced, Failure>),
+    /// Somebody asks something of the daemon.
+    Asked(Request),
     /// A worker has something to say.
     Worker(Event),
     /// Somebody else has changed the interface.
@@ -53,7 +56,10 @@ pub struct Arrivals {
     pub dialled: JoinSet<(Dial, Result<Introduced, Failure>)>,
     /// What workers report through; one is kept, so that the end of a worker never closes it.
     pub reports: UnboundedSender<Event>,
+    /// The way in for requests; one is kept, so that the end of a server never closes it.
+    pub ask: Sender<Request>,
     workers: UnboundedReceiver<Event>,
+    requests: Receiver<Request>,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -67,11 +73,14 @@ impl Arrivals {
     pub fn new() -> Result<Self, Error> {
         let listen = |kind| signal(kind).map_err(Error::system("waiting for signals"));
         let (reports, workers) = unbounded_channel();
+        let (ask, requests) = requests();
         Ok(Self {
             greeted: JoinSet::new(),
             dialled: JoinSet::new(),
             reports,
+            ask,
             workers,
+            requests,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
@@ -99,6 +108,7 @@ impl Arrivals {
             Some(event) = self.workers.recv() => Happened::Worker(event),
             Some(Ok((dial, result))) = self.dialled.join_next() => Happened::Dialled(dial, result),
             Some(Ok((peer, result))) = self.greeted.join_next() => Happened::Greeted(peer, result),
+            Some(request) = self.requests.recv() => Happened::Asked(request),
             event = interface.changed() => Happened::Interface(event),
             accepted = accept => Happened::Connected(accepted),
             () = sleep(wait) => Happened::Due,

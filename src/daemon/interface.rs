@@ -30,6 +30,17 @@ pub struct Interface {
     trouble: Trouble,
     shortcomings: Trouble,
     quarrels: bool,
+    accepts: Accepts,
+    restorations: Restorations,
+}
+
+/// What was put right so far.
+#[derive(Debug, Default)]
+pub struct Restorations {
+    /// How often.
+    pub count: u64,
+    /// The last time, and what.
+    pub last: Option<(Time, String)>,
 }
 
 impl Interface {
@@ -56,6 +67,8 @@ impl Interface {
             trouble: Trouble::default(),
             shortcomings: Trouble::default(),
             quarrels: false,
+            accepts: Accepts::NONE,
+            restorations: Restorations::default(),
         };
         let (opened, accepts) = interface.open().await?;
         Ok((interface, opened, accepts))
@@ -100,6 +113,14 @@ impl Interface {
         None
     }
 
+    /// From now on the interface is to look like this: adds and mends what is listed and removes
+    /// what was and no longer is. What could not be done is in [`Self::trouble`] and tried again.
+    pub async fn reconfigure(&mut self, desired: Desired) {
+        let former = std::mem::replace(&mut self.desired, desired);
+        let applied = self.netlink.replace(&former, &self.desired).await;
+        self.take_stock(&applied);
+    }
+
     /// Limits the MTU to what both ends agreed on.
     pub async fn set_mtu(&mut self, mtu: u16) {
         if self.desired.mtu != mtu {
@@ -119,6 +140,26 @@ impl Interface {
     /// What is not as configured, and why.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.current()
+    }
+
+    /// Whether somebody else keeps changing it.
+    pub fn is_quarrelled_over(&self, now: Time) -> bool {
+        self.patience.is_quarrel(now)
+    }
+
+    /// What was put right so far.
+    pub fn restorations(&self) -> &Restorations {
+        &self.restorations
+    }
+
+    /// The MTU in force.
+    pub fn mtu(&self) -> u16 {
+        self.desired.mtu
+    }
+
+    /// The super-packets that the kernel takes.
+    pub fn accepts(&self) -> Accepts {
+        self.accepts
     }
 
     /// The interface's name.
@@ -145,7 +186,12 @@ impl Interface {
             opened => opened?,
         };
         self.index = self.netlink.index_of(self.name()).await?.unwrap_or_default();
-        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = words(accepts));
+        self.accepts = accepts;
+        let offload = match &offloads(accepts)[..] {
+            [] => "none".to_owned(),
+            words => words.join(", "),
+        };
+        report!(messages::INTERFACE_CREATED, interface = self.name(), offload = offload);
         let _ = self.apply().await;
         Ok((opened, accepts))
     }
@@ -157,8 +203,7 @@ impl Interface {
         }
         match self.open().await {
             Ok((opened, _)) => {
-                self.patience.restored(now);
-                self.mention_quarrel(now);
+                self.note_restoration(now, "the interface itself");
                 Some(opened)
             }
             Err(error) => {
@@ -186,11 +231,17 @@ impl Interface {
 
     fn restored(&mut self, now: Time, change: impl Display) {
         if !self.quarrels {
-            report!(messages::INTERFACE_RESTORED, interface = self.name(), change = change);
+            report!(messages::INTERFACE_RESTORED, interface = self.name(), change = &change);
         } else {
-            note!(DEBUG, "interface restored", interface = self.name(), change = change);
+            note!(DEBUG, "interface restored", interface = self.name(), change = &change);
         }
+        self.note_restoration(now, &change.to_string());
+    }
+
+    fn note_restoration(&mut self, now: Time, what: &str) {
         self.patience.restored(now);
+        self.restorations.count += 1;
+        self.restorations.last = Some((now, what.to_owned()));
         self.mention_quarrel(now);
     }
 
@@ -204,6 +255,12 @@ impl Interface {
 
     async fn apply(&mut self) -> Applied {
         let applied = self.netlink.apply(&self.desired).await;
+        self.take_stock(&applied);
+        applied
+    }
+
+    /// What is wrong is said, and tried again.
+    fn take_stock(&mut self, applied: &Applied) {
         for shortcoming in &applied.shortcomings {
             if self.shortcomings.failed(&shortcoming.to_string()) {
                 report!(messages::CARRIER_UNHEEDED, error = shortcoming);
@@ -218,7 +275,6 @@ impl Interface {
             let failures = applied.failures.iter().map(ToString::to_string).collect::<Vec<_>>();
             self.try_again(Time::now(), &failures.join("; "));
         }
-        applied
     }
 
     /// Says what is wrong, once for as long as it stays the same, and comes back to it.
@@ -231,17 +287,16 @@ impl Interface {
 }
 
 /// The kinds of super-packets, as an admin would name them.
-fn words(accepts: Accepts) -> String {
+pub fn offloads(accepts: Accepts) -> Vec<&'static str> {
     let has = |kind: Accepts| accepts.contains(kind);
-    let words: Vec<_> = [
+    [
         (has(Accepts::CHECKSUM), "checksum"),
         (has(Accepts::TSO4) && has(Accepts::TSO6), "tcp"),
         (has(Accepts::USO4) && has(Accepts::USO6), "udp"),
     ]
     .into_iter()
     .filter_map(|(has, word)| has.then_some(word))
-    .collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    .collect()
 }
 
 #[cfg(test)]
@@ -251,8 +306,8 @@ mod tests {
     #[test]
     fn offloads_are_named_in_words() {
         let tcp = Accepts::CHECKSUM.union(Accepts::TSO4).union(Accepts::TSO6);
-        assert_eq!(words(Accepts::ALL), "checksum, tcp, udp");
-        assert_eq!(words(tcp), "checksum, tcp");
-        assert_eq!(words(Accepts::NONE), "none");
+        assert_eq!(offloads(Accepts::ALL), ["checksum", "tcp", "udp"]);
+        assert_eq!(offloads(tcp), ["checksum", "tcp"]);
+        assert!(offloads(Accepts::NONE).is_empty());
     }
 }

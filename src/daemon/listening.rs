@@ -35,6 +35,30 @@ impl Listening {
         Self { address, options, listener: None, due: Some(now), trouble: Trouble::default() }
     }
 
+    /// A port that is bound already, in place of the `present` one, which goes on until it is
+    /// dropped. One that is taken is waited for only if it was waited for before.
+    ///
+    /// # Errors
+    /// Why the port can't be had.
+    pub fn in_place_of(
+        present: Option<&Self>,
+        address: SocketAddr,
+        options: tcp::Options,
+        now: Time,
+    ) -> io::Result<Self> {
+        let listener = match present {
+            Some(Self { listener: Some(old), .. }) => {
+                tcp::listen_in_place_of(old, address, &options)?
+            }
+            Some(waiting) if waiting.address == address => {
+                return Ok(Self::new(address, options, now));
+            }
+            _ => tcp::listen(address, &options)?,
+        };
+        let trouble = Trouble::default();
+        Ok(Self { address, options, listener: Some(listener), due: None, trouble })
+    }
+
     /// When [`Self::poll`] has something to do.
     pub fn due(&self) -> Option<Time> {
         self.due
@@ -52,10 +76,17 @@ impl Listening {
         match tcp::listen(self.address, &self.options) {
             Ok(listener) => {
                 self.trouble.is_over();
-                report!(messages::LISTENING, address = self.address);
                 self.listener = Some(listener);
+                self.mention();
             }
             Err(error) => self.pause(now, BIND_AGAIN, &error),
+        }
+    }
+
+    /// Says that the port is there, if it is.
+    pub fn mention(&self) {
+        if self.listener.is_some() {
+            report!(messages::LISTENING, address = self.address);
         }
     }
 
@@ -160,6 +191,24 @@ mod tests {
         listening.poll(now + BIND_AGAIN);
         assert!(listening.listener.is_some());
         assert_eq!((listening.due(), listening.trouble()), (None, None));
+    }
+
+    #[tokio::test]
+    async fn a_successor_is_bound_at_once_or_waits_where_its_predecessor_waited() {
+        let now = Time::now();
+        let held = bound(now);
+        let address = held.listener.as_ref().unwrap().local_addr().unwrap();
+        fn next(present: Option<&Listening>, address: SocketAddr) -> io::Result<Listening> {
+            Listening::in_place_of(present, address, options(), Time::now())
+        }
+        assert!(next(None, address).is_err());
+        let waiting = Listening::new(address, options(), now);
+        assert!(next(Some(&waiting), address).is_ok_and(|next| next.due().is_some()));
+        let same = next(Some(&held), address).unwrap();
+        drop(held);
+        assert!(same.listener.is_some() && same.due().is_none());
+        let elsewhere = "127.0.0.1:0".parse().unwrap();
+        assert!(next(Some(&waiting), elsewhere).is_ok_and(|next| next.listener.is_some()));
     }
 
     #[tokio::test]

@@ -3,23 +3,30 @@
 //! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
 //! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
 //! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
-//! configured. [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
+//! configured. [`reload`] reads the configuration again. [`control`] opens the control socket; what
+//! it tells is gathered by [`tunnel`], and put into words by [`diagnosis`]. [`status`] and
+//! [`watchdog`] are for systemd. [`parameters`] cuts the settings into
 //! what each room needs.
 
 pub mod arrivals;
+pub mod control;
+pub mod diagnosis;
 pub mod interface;
 pub mod introduction;
 pub mod listening;
 pub mod parameters;
+pub mod reload;
 pub mod status;
 pub mod tunnel;
 pub mod watchdog;
 pub mod worker;
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::Settings;
+use crate::control::socket;
 use crate::netlink;
 use crate::report;
 use crate::service::messages;
@@ -28,6 +35,8 @@ use crate::transport::keys::{self, PublicKey};
 use crate::transport::tls;
 use crate::tun::device::OpenError;
 
+use control::Control;
+use reload::Basis;
 use tunnel::Tunnel;
 
 /// How long name resolution that hangs may hold up the end.
@@ -42,6 +51,9 @@ pub enum Error {
     /// The kernel doesn't let us configure interfaces.
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
+    /// A daemon of that name runs already.
+    #[error(transparent)]
+    Running(socket::Error),
     /// No private key is configured.
     #[error(
         "no private key: make one with `tunnel64d genkey`, and name its file in \
@@ -90,11 +102,12 @@ impl Error {
     }
 }
 
-/// Runs the tunnel until a signal asks it to stop.
+/// Runs the tunnel until a signal asks it to stop; a reload starts from the same `basis`. Its
+/// control socket is in `runtime_dir`.
 ///
 /// # Errors
 /// What kept it from starting. Once it has started, nothing that may pass ends it.
-pub fn run(settings: &Settings) -> Result<(), Error> {
+pub fn run(settings: &Settings, basis: Basis, runtime_dir: &Path) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -102,7 +115,9 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let result = runtime.block_on(async {
         report!(messages::STARTED, version = env!("CARGO_PKG_VERSION"));
         let notifier = Notifier::default();
-        let mut tunnel = Tunnel::set_up(settings, notifier).await?;
+        let control = Control::open(runtime_dir, &settings.name)?;
+        let mut tunnel = Tunnel::set_up(settings, basis, notifier).await?;
+        let _control = control.serve(tunnel.ask());
         tunnel.carry().await;
         tunnel.tear_down().await;
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::{Congestion, Mode, Offload, Settings, Streams};
+use crate::config::{Congestion, Level, Mode, Offload, Settings, Streams};
 use crate::datapath::inbound::Sources;
 use crate::datapath::outbound::QueueParameters;
 use crate::link::negotiate::Ours;
@@ -43,9 +43,13 @@ pub fn tcp(settings: &Settings) -> tcp::Options {
             Congestion::Default => tcp::Congestion::Default,
             Congestion::Named(name) => tcp::Congestion::Named(name.clone()),
         },
-        // Later than our own verdict, which has the better words.
-        unacknowledged_limit: link.dead_after + Duration::from_secs(5),
+        unacknowledged_limit: unacknowledged_limit(settings),
     }
+}
+
+/// Later than our own verdict, which has the better words.
+fn unacknowledged_limit(settings: &Settings) -> Duration {
+    settings.link.dead_after + Duration::from_secs(5)
 }
 
 /// What the interface should look like.
@@ -66,6 +70,17 @@ pub fn desired(settings: &Settings) -> netlink::Desired {
                 source: route.source,
             })
             .collect(),
+    }
+}
+
+/// What is worth a line in the log.
+pub fn level(level: Level) -> tracing::Level {
+    match level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Trace => tracing::Level::TRACE,
     }
 }
 
@@ -149,6 +164,7 @@ pub fn worker(
         queue: queue(settings, workers),
         keepalive: settings.link.keepalive,
         dead_after: settings.link.dead_after,
+        unacknowledged_limit: unacknowledged_limit(settings),
         counters: counters.clone(),
     }
 }

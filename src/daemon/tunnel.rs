@@ -1,10 +1,14 @@
 //! The main loop of a tunnel: everything that happens, and what is done about it.
 //!
 //! [`Tunnel::carry`] is the loop. What becomes of connections is in [`connections`], what the
-//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`].
+//! session's ups and downs mean for the workers, the interface and the admin in [`sessions`], what
+//! is told of them on the control socket in [`snapshot`], what a new configuration means in
+//! [`reload`].
 
 mod connections;
+mod reload;
 mod sessions;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,10 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Ready, Settings};
+use crate::control::server::Request;
 use crate::link::negotiate::Ours;
 use crate::link::peers::Peers;
 use crate::link::session::{Session, StreamId};
@@ -34,12 +39,16 @@ use crate::wire::bye::Reason;
 use crate::{note, report};
 
 use super::arrivals::{Arrivals, Happened};
+use super::diagnosis::History;
 use super::interface::Interface;
 use super::listening::Listening;
+use super::reload::Basis;
 use super::status::{Connected, State};
 use super::watchdog::{Verdict, Watchdog};
 use super::worker::{self, Command, Event, Handle};
 use super::{Error, parameters};
+
+use snapshot::Connection;
 
 /// How long the workers may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -63,6 +72,7 @@ enum Complaint {
 /// One tunnel.
 pub struct Tunnel {
     settings: Settings,
+    basis: Basis,
     tcp: tcp::Options,
     protection: Protection,
     ours: Ours,
@@ -76,10 +86,15 @@ pub struct Tunnel {
     listening: Option<Listening>,
     arrivals: Arrivals,
     next_stream: StreamId,
-    /// Where the connections of streams lead.
-    addresses: HashMap<StreamId, SocketAddr>,
+    /// The connections of streams.
+    connections: HashMap<StreamId, Connection>,
     /// The far end of the session, while there is one.
     peer: Option<SocketAddr>,
+    /// The largest MTU that the peer of the present session has been told, if it is no longer ours.
+    told_mtu: u16,
+    /// When the last session began, and how many have.
+    up_since: Time,
+    sessions: u64,
     carrier: bool,
     watchdog: Option<Watchdog>,
     notifier: Notifier,
@@ -89,6 +104,8 @@ pub struct Tunnel {
     /// Why the last session ended, until an attempt to begin another has failed.
     lost_because: Option<String>,
     dialling: Trouble,
+    history: History,
+    started: Time,
     repeats: Repeats<(Complaint, IpAddr)>,
     flap: Flap,
 }
@@ -98,7 +115,11 @@ impl Tunnel {
     ///
     /// # Errors
     /// What a tunnel can't be without: the interface, netlink, threads.
-    pub async fn set_up(settings: &Settings, notifier: Notifier) -> Result<Self, Error> {
+    pub async fn set_up(
+        settings: &Settings,
+        basis: Basis,
+        notifier: Notifier,
+    ) -> Result<Self, Error> {
         let now = Time::now();
         let streams = parameters::streams(settings);
         let protection = parameters::protection(settings)?;
@@ -119,6 +140,7 @@ impl Tunnel {
             notifier.watchdog_limit().map(|limit| Watchdog::new(limit, workers.len(), now));
         let mut tunnel = Self {
             settings: settings.clone(),
+            basis,
             needed: HashMap::new(),
             session: Session::new(parameters::session(settings, &protection, ours.clone())?, now),
             tcp,
@@ -131,8 +153,11 @@ impl Tunnel {
             listening,
             arrivals,
             next_stream: 0,
-            addresses: HashMap::new(),
+            connections: HashMap::new(),
             peer: None,
+            told_mtu: 0,
+            up_since: now,
+            sessions: 0,
             carrier: true,
             watchdog,
             notifier,
@@ -140,6 +165,8 @@ impl Tunnel {
             status: String::new(),
             lost_because: None,
             dialling: Trouble::default(),
+            history: History::default(),
+            started: now,
             repeats: Repeats::new(MINUTE, COMPLAINTS),
             flap: Flap::new(MINUTE, UPS_AND_DOWNS),
         };
@@ -164,12 +191,11 @@ impl Tunnel {
             let Self { arrivals, listening, interface, .. } = &mut *self;
             match arrivals.next(listening.as_mut(), interface, due).await {
                 Happened::Stop => return,
-                Happened::Hangup => {
-                    note!(WARN, "reloading is not built yet: restart to apply a new configuration");
-                }
+                Happened::Hangup => drop(self.reload().await),
                 Happened::Connected(result) => self.connected(result),
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,
+                Happened::Asked(request) => self.asked(request).await,
                 Happened::Worker(event) => self.worker(event),
                 Happened::Interface(_) => self.interface.disturbed(Time::now()),
                 Happened::Due => {}
@@ -188,6 +214,22 @@ impl Tunnel {
         let until = Instant::now() + FAREWELL;
         while !self.workers.iter().all(Handle::has_ended) && Instant::now() < until {
             sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The way in for requests.
+    pub fn ask(&self) -> Sender<Request> {
+        self.arrivals.ask.clone()
+    }
+
+    async fn asked(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => self.tell_snapshot(reply),
+            Request::Reload(reply) => {
+                let verdict = self.reload().await;
+                // Whoever asked may have given up.
+                let _ = reply.send(verdict.map(Into::into).map_err(|refused| refused.lines()));
+            }
         }
     }
 

@@ -11,16 +11,18 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::datapath::InterfaceGone;
 use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
-use crate::datapath::outbound::{Outbound, PeerLimits, QueueParameters};
+use crate::datapath::outbound::{HELD_BACK, Outbound, PeerLimits, QueueParameters};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
-use crate::queue::Queued;
+use crate::queue::{Depth, Queued};
+use crate::sys;
 use crate::time::Time;
 use crate::transport::{Parked, Stream};
 use crate::tun::device::{Opened, Queue};
@@ -44,6 +46,8 @@ pub struct Parameters {
     pub keepalive: Duration,
     /// Silence after which a stream is given up.
     pub dead_after: Duration,
+    /// How long the kernel may wait for an acknowledgement before it gives a stream up.
+    pub unacknowledged_limit: Duration,
     /// Where packets are counted.
     pub counters: Arc<Counters>,
 }
@@ -63,8 +67,12 @@ pub enum Command {
     Adopt(Vec<Queued>),
     /// Set or clear the carrier of the interface.
     Carrier(bool),
+    /// From now on these hold, for the present connection as well.
+    Reconfigure(Box<Parameters>),
     /// Answer with [`Event::Alive`].
     Beat,
+    /// Say how things are.
+    Measure(oneshot::Sender<Measured>),
     /// Say BYE with this reason and end.
     Stop(Reason),
 }
@@ -86,6 +94,30 @@ pub enum Event {
     Alive(usize),
 }
 
+/// How things are with a worker.
+#[derive(Debug)]
+pub struct Measured {
+    /// What waits for its connection.
+    pub queue: Depth,
+    /// Its connection.
+    pub connection: Option<MeasuredConnection>,
+}
+
+/// How things are with a connection.
+#[derive(Debug)]
+pub struct MeasuredConnection {
+    /// Which one.
+    pub id: StreamId,
+    /// What the kernel knows of it.
+    pub tcp: Option<sys::tcp::Info>,
+    /// Bytes that wait to be handed to the kernel.
+    pub unsent: usize,
+    /// Whether the peer leaves a PING unanswered.
+    pub stalled: bool,
+    /// How long nothing has been heard over it.
+    pub silent: Duration,
+}
+
 /// Why a connection is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum Loss {
@@ -101,6 +133,9 @@ pub enum Loss {
     /// The peer was silent for too long.
     #[error("nothing was heard from the peer for {} s", .0.as_secs())]
     Silent(Duration),
+    /// A new configuration does not take the peer any more.
+    #[error("{0}")]
+    Unwelcome(&'static str),
 }
 
 /// A running worker, as the daemon holds it.
@@ -196,7 +231,7 @@ impl Worker {
                         return self.stop(reason).await;
                     }
                 }
-                () = wait(self.tun.as_ref(), self.connection.as_ref()) => {}
+                () = self.something_to_move() => {}
             }
         }
     }
@@ -233,6 +268,35 @@ impl Worker {
         busy
     }
 
+    /// Waits until there is something to move, or to check.
+    async fn something_to_move(&self) {
+        let packet = async {
+            match &self.tun {
+                Some(tun) => tun.readable().await,
+                None => pending().await,
+            }
+        };
+        let Some(Connection { stream, next_check, .. }) = &self.connection else {
+            return packet.await;
+        };
+        let room = async {
+            if stream.unsent() > 0 {
+                drop(stream.writable().await);
+            } else if self.outbound.is_held_back(stream) {
+                sleep(HELD_BACK).await;
+            } else {
+                pending::<()>().await;
+            }
+        };
+        let check = sleep_until(Instant::now() + (*next_check - Time::now()));
+        tokio::select! {
+            () = packet => {}
+            _ = stream.readable() => {}
+            () = room => {}
+            () = check => {}
+        }
+    }
+
     /// Does what it is told; gives the reason when it is told to stop.
     fn obey(&mut self, command: Command) -> Option<Reason> {
         match command {
@@ -255,21 +319,52 @@ impl Worker {
                     self.outbound.clear();
                 }
             }
+            Command::Reconfigure(parameters) => self.reconfigure(*parameters),
+            Command::Measure(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.measure(Time::now()));
+            }
             Command::Beat => self.report(Event::Alive(self.index)),
             Command::Stop(reason) => return Some(reason),
         }
         None
     }
 
+    fn reconfigure(&mut self, parameters: Parameters) {
+        self.inbound.reconfigure(parameters.sanitiser, parameters.sources.clone());
+        self.outbound.reconfigure(parameters.queue);
+        if let Some(connection) = &mut self.connection {
+            connection.liveness.set_times(parameters.keepalive, parameters.dead_after);
+            connection.next_check = Time::now();
+            connection.stream.limit_unacknowledged(parameters.unacknowledged_limit);
+        }
+        self.parameters = parameters;
+    }
+
+    fn measure(&self, now: Time) -> Measured {
+        let connection = self.connection.as_ref().map(|connection| MeasuredConnection {
+            id: connection.id,
+            tcp: connection.stream.info(),
+            unsent: connection.stream.unsent(),
+            stalled: connection.liveness.is_stalled(),
+            silent: connection.liveness.silent(now),
+        });
+        Measured { queue: self.outbound.depth(now), connection }
+    }
+
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {
         let now = Time::now();
         let old = self.connection.take();
+        self.outbound.connected();
         match parked.resume() {
             Ok(mut stream) => {
                 // Our HELLO may still wait. It has to be under way before the old connection is
                 // closed: the peer may hold on to the session for its sake.
                 let _ = self.outbound.flush(&mut stream);
-                let Parameters { keepalive, dead_after, .. } = self.parameters;
+                let Parameters { keepalive, dead_after, unacknowledged_limit, .. } =
+                    self.parameters;
+                // It may have been made before these parameters were in force.
+                stream.limit_unacknowledged(unacknowledged_limit);
                 let liveness = Liveness::new(keepalive, dead_after, now);
                 self.connection = Some(Connection { id, stream, peer, liveness, next_check: now });
             }
@@ -327,7 +422,7 @@ impl Worker {
             match &loss {
                 Loss::Protocol(_) => self.close(connection, Reason::Protocol),
                 Loss::Silent(_) => self.close(connection, Reason::Silent),
-                Loss::Io(_) | Loss::Bye(_) => {
+                Loss::Io(_) | Loss::Bye(_) | Loss::Unwelcome(_) => {
                     self.outbound.take_back(&mut connection.stream, Time::now())
                 }
             }
@@ -435,31 +530,5 @@ impl Turn<'_> {
                 Verdict::Dead => return Err(Loss::Silent(self.parameters.dead_after)),
             }
         }
-    }
-}
-
-/// Waits until there is something to move, or to check.
-async fn wait(tun: Option<&Queue>, connection: Option<&Connection>) {
-    let packet = async {
-        match tun {
-            Some(tun) => tun.readable().await,
-            None => pending().await,
-        }
-    };
-    let Some(Connection { stream, next_check, .. }) = connection else {
-        return packet.await;
-    };
-    let room = async {
-        match stream.unsent() {
-            0 => pending().await,
-            _ => drop(stream.writable().await),
-        }
-    };
-    let check = sleep_until(Instant::now() + (*next_check - Time::now()));
-    tokio::select! {
-        () = packet => {}
-        _ = stream.readable() => {}
-        () = room => {}
-        () = check => {}
     }
 }

@@ -84,6 +84,11 @@ impl Inbound {
         Self { sanitiser, sources, counters }
     }
 
+    /// From now on these decide what is let through.
+    pub fn reconfigure(&mut self, sanitiser: Sanitiser, sources: Sources) {
+        (self.sanitiser, self.sources) = (sanitiser, sources);
+    }
+
     /// Steps 3 to 6, for the whole frames that have been read, up to a turn's worth or the first
     /// control frame.
     /// Without a TUN queue packets are counted and dropped.

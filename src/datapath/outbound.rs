@@ -10,7 +10,8 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::flow::FlowKey;
 use crate::packet::headers::{Ecn, Headers};
 use crate::packet::offload::{Accepts, Offload};
-use crate::queue::{Dropped, FlowQueue, Queued, codel};
+use crate::queue::line::{Line, Seen};
+use crate::queue::{Depth, Dropped, FlowQueue, Queued, codel};
 use crate::time::Time;
 use crate::transport::Stream;
 use crate::tun::device::{Queue, is_gone};
@@ -26,15 +27,8 @@ const PACKETS_A_TURN: usize = 64;
 /// Bytes read before the connection gets a turn: a few super-packets.
 const BYTES_A_TURN: usize = 256 * 1024;
 
-/// Bytes handed to the connection ahead of what the kernel takes, on a fast line. Enough to keep it
-/// busy; the rest waits in the queue, where it can still be decided about.
-const AHEAD: usize = 192 * 1024;
-
-/// The same on the slowest line: three packets.
-const AHEAD_LEAST: usize = 4 * 1024;
-
-/// How often the line's speed is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// After this long a slow line has taken some of what is on its way.
+pub const HELD_BACK: Duration = Duration::from_millis(1);
 
 /// What the queue is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,18 +54,12 @@ pub struct PeerLimits {
 #[derive(Debug)]
 pub struct Outbound {
     queue: FlowQueue,
-    target: Duration,
     flows: RandomState,
     pool: Pool,
     counters: Arc<Counters>,
     line: Line,
-}
-
-/// How much of what waits may be out of the queue's hands: a few milliseconds' worth.
-#[derive(Debug)]
-struct Line {
-    ahead: usize,
-    looked: Time,
+    /// When something was last handed to the connection.
+    written: Time,
 }
 
 impl Outbound {
@@ -80,12 +68,24 @@ impl Outbound {
         let QueueParameters { codel, limit, mark } = parameters;
         Self {
             queue: FlowQueue::new(codel, limit, mark),
-            target: codel.target,
             flows: RandomState::new(),
             pool: Pool::default(),
             counters,
-            line: Line { ahead: AHEAD, looked: Time::default() },
+            line: Line::new(codel.target),
+            written: Time::default(),
         }
+    }
+
+    /// From now on these hold, also for what waits already.
+    pub fn reconfigure(&mut self, parameters: QueueParameters) {
+        let QueueParameters { codel, limit, mark } = parameters;
+        self.queue.reconfigure(codel, limit, mark);
+        self.line.set_target(codel.target);
+    }
+
+    /// The next packets leave through another connection.
+    pub fn connected(&mut self) {
+        self.line.forget();
     }
 
     /// Steps 1 to 3: takes what the TUN queue has, up to a turn's worth. Says whether it had any.
@@ -125,11 +125,11 @@ impl Outbound {
     /// Step 3, also for packets that waited for a stream that is gone. On a line so slow that a
     /// super-packet would hold up others, it waits in pieces.
     pub fn enqueue(&mut self, mut packet: Queued) {
-        if packet.buffer.packet().len() <= self.line.ahead || packet.offload.gso_size == 0 {
+        if packet.buffer.packet().len() <= self.line.ahead() || packet.offload.gso_size == 0 {
             return self.enqueue_whole(packet);
         }
         let Queued { offload, flow, ecn, arrived, .. } = packet;
-        let most = self.line.ahead / usize::from(offload.gso_size);
+        let most = self.line.ahead() / usize::from(offload.gso_size);
         let most = u16::try_from(most).unwrap_or(u16::MAX);
         let mut pieces = Vec::with_capacity(16);
         let emit = |piece: Segment<'_>, offload| {
@@ -151,6 +151,11 @@ impl Outbound {
         queue.enqueue(packet, |packet, why| lose(packet, why, pool, counters));
     }
 
+    /// How much waits, and for how long.
+    pub fn depth(&self, now: Time) -> Depth {
+        self.queue.depth(now)
+    }
+
     /// Everything that waits, for another stream to send.
     pub fn take_queue(&mut self) -> Vec<Queued> {
         self.queue.drain().collect()
@@ -170,34 +175,62 @@ impl Outbound {
     /// The connection is broken.
     pub fn send(&mut self, stream: &mut Stream, peer: &PeerLimits, now: Time) -> io::Result<bool> {
         let mut any = false;
-        if !self.queue.is_empty() && now - self.line.looked >= LOOK {
-            self.look_at_line(stream, now);
-        }
         loop {
-            while stream.unsent() < self.line.ahead {
+            let room = self.room(stream, now);
+            while stream.unsent() < room {
                 // 4 dequeue
                 let Self { queue, pool, counters, .. } = self;
                 let lose = |packet, why| lose(packet, why, pool, counters);
-                let Some(packet) = queue.dequeue(now, lose) else { break };
+                let Some(packet) = queue.dequeue(now, lose) else {
+                    self.line.ran_empty();
+                    break;
+                };
                 any = true;
                 self.hand_over(packet, stream, peer);
             }
             // 8 write
-            stream.flush(&mut self.pool)?;
-            if stream.unsent() > 0 || self.queue.is_empty() {
+            self.write(stream, now)?;
+            if stream.unsent() > 0 || self.queue.is_empty() || room == 0 {
                 return Ok(any);
             }
         }
     }
 
-    /// Lets no more out of the queue's hands than the line carries within half the target: as much
-    /// again waits in the kernel, unsent.
-    fn look_at_line(&mut self, stream: &mut Stream, now: Time) {
-        self.line.looked = now;
-        let Some(rate) = stream.delivery_rate() else { return };
-        let carried = u128::from(rate) * self.target.as_micros() / 2_000_000;
-        self.line.ahead = usize::try_from(carried).unwrap_or(AHEAD).clamp(AHEAD_LEAST, AHEAD);
-        stream.limit_unsent(self.line.ahead);
+    /// Whether something waits although the connection would take it, for a line that is busy.
+    pub fn is_held_back(&self, stream: &Stream) -> bool {
+        stream.is_corked() || self.line.is_bounded() && !self.queue.is_empty()
+    }
+
+    /// Step 8. While a slow line is busy anyway, segments are filled: each has headers of its own.
+    fn write(&mut self, stream: &mut Stream, now: Time) -> io::Result<()> {
+        if stream.unsent() > 0 {
+            self.written = now;
+            stream.cork(self.line.is_busy());
+        } else if now - self.written >= self.line.hold() {
+            stream.cork(false);
+        }
+        stream.flush(&mut self.pool)
+    }
+
+    /// Bytes that may be handed to the connection.
+    fn room(&mut self, stream: &mut Stream, now: Time) -> usize {
+        if self.queue.is_empty() || !self.line.is_due(now) {
+            return self.line.ahead();
+        }
+        let Some(info) = stream.info() else { return self.line.ahead() };
+        let room = self.line.look(
+            now,
+            Seen {
+                acknowledged: info.acknowledged,
+                delivery_rate: info.delivery_rate,
+                round_trip: info.round_trip,
+                least_round_trip: info.least_round_trip,
+                in_flight: info.in_flight,
+                unsent: info.unsent,
+            },
+        );
+        stream.limit_unsent(self.line.unsent_limit());
+        room
     }
 
     /// Undoes steps 6 and 7 for what is not yet on its way, because its connection is over.

@@ -26,6 +26,11 @@ impl Backoff {
         Duration::from_micros(self.random() % bound.saturating_add(1))
     }
 
+    /// From now on waits are below these bounds.
+    pub fn set_bounds(&mut self, min: Duration, max: Duration) {
+        (self.min, self.max) = (min, max);
+    }
+
     /// Starts over with short times.
     pub fn reset(&mut self) {
         self.attempt = 0;

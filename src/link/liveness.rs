@@ -61,6 +61,11 @@ impl Liveness {
         }
     }
 
+    /// From now on these times hold, also for the silence that there is.
+    pub fn set_times(&mut self, keepalive: Duration, dead_after: Duration) {
+        (self.keepalive, self.dead_after) = (keepalive, dead_after);
+    }
+
     /// A whole frame arrived. Says whether the stream had stalled.
     pub fn heard(&mut self, now: Time) -> bool {
         self.heard = now;
@@ -75,6 +80,11 @@ impl Liveness {
         let first = self.sent_since.is_none();
         self.sent_since.get_or_insert(now);
         first && self.pinged.is_none()
+    }
+
+    /// How long nothing has been heard.
+    pub fn silent(&self, now: Time) -> Duration {
+        now - self.heard
     }
 
     /// Whether it has left a PING unanswered for a while: what is sent now may never arrive.
@@ -159,6 +169,18 @@ mod tests {
         assert_eq!(stream.poll(at(10)), Verdict::Wait(at(12)));
         assert_eq!(stream.poll(at(12)), Verdict::Stalled);
         assert_eq!(stream.poll(at(12)), Verdict::Wait(at(30)));
+        assert_eq!(stream.poll(at(30)), Verdict::Dead);
+    }
+
+    #[test]
+    fn new_times_hold_for_the_silence_that_there_is() {
+        let mut stream = stream();
+        stream.set_times(Duration::from_secs(3), Duration::from_secs(60));
+        assert_eq!(stream.poll(at(1)), Verdict::Wait(at(3)));
+        assert_eq!(stream.poll(at(3)), Verdict::Ping);
+        assert_eq!(stream.poll(at(5)), Verdict::Stalled);
+        assert_eq!(stream.poll(at(30)), Verdict::Wait(at(60)));
+        stream.set_times(KEEPALIVE, Duration::from_secs(20));
         assert_eq!(stream.poll(at(30)), Verdict::Dead);
     }
 

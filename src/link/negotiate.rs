@@ -38,6 +38,8 @@ pub struct Agreed {
     pub features: u32,
     /// The smaller of both MTUs.
     pub mtu: u16,
+    /// The MTU of the peer's TUN interface.
+    pub peer_mtu: u16,
     /// The longest packet that the peer takes.
     pub max_packet: u32,
 }
@@ -73,6 +75,7 @@ impl Ours {
             peer: theirs.instance,
             features: theirs.features,
             mtu: self.mtu.min(theirs.mtu),
+            peer_mtu: theirs.mtu,
             max_packet: theirs.max_packet,
         })
     }

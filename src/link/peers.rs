@@ -61,16 +61,26 @@ impl Peers {
         }
     }
 
+    /// From now on these prefixes are let in.
+    pub fn allow(&mut self, allowed: Vec<IpNet>) {
+        self.allowed = allowed;
+    }
+
+    /// Whether this address is among those that are let in.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allowed.iter().any(|prefix| prefix.contains(&address))
+    }
+
     /// A connection arrived. If it is let in, [`Self::leave`] has to follow.
     ///
     /// # Errors
     /// [`TurnedAway`]: close it without a word.
     pub fn enter(&mut self, address: IpAddr, now: Time) -> Result<(), TurnedAway> {
-        let address = address.to_canonical();
-        if !self.allowed.iter().any(|prefix| prefix.contains(&address)) {
+        if !self.allows(address) {
             return Err(TurnedAway::Address);
         }
-        let host = host(address);
+        let host = host(address.to_canonical());
         let known = self.known == Some(host);
         let here = self.waiting.get(&host).copied().unwrap_or(0);
         let full = !known && self.strangers() >= WAITING;
@@ -158,6 +168,18 @@ mod tests {
         assert_eq!(peers.enter(ip("2001:db8::2"), NOW), Err(TurnedAway::Address));
         let nobody = Peers::new(Vec::new()).enter(ip("192.0.2.9"), NOW);
         assert_eq!(nobody, Err(TurnedAway::Address));
+    }
+
+    #[test]
+    fn other_addresses_get_in_when_others_are_configured_and_places_stay_taken() {
+        let mut peers = peers();
+        for _ in 0..WAITING_PER_ADDRESS {
+            assert_eq!(peers.enter(ip("192.0.2.9"), NOW), Ok(()));
+        }
+        peers.allow(vec!["192.0.2.9/32".parse().unwrap()]);
+        assert_eq!(peers.enter(ip("192.0.2.8"), NOW), Err(TurnedAway::Address));
+        assert_eq!(peers.enter(ip("192.0.2.9"), NOW), Err(TurnedAway::Crowded));
+        assert!(peers.allows(ip("::ffff:192.0.2.9")) && !peers.allows(ip("2001:db8::1")));
     }
 
     #[test]

@@ -126,6 +126,28 @@ impl Session {
         Self { parameters, current: None, diallers, attempts: 0, down_since: now }
     }
 
+    /// From now on these parameters hold. A session that is up stays, with the MTU that both ends
+    /// now allow; the number of streams stays what it was.
+    pub fn reconfigure(&mut self, parameters: Parameters) {
+        let streams = self.parameters.ours.streams;
+        for dialler in &mut self.diallers {
+            dialler.set_bounds(parameters.reconnect_min, parameters.reconnect_max);
+        }
+        self.parameters = parameters;
+        self.parameters.ours.streams = streams;
+        if let Some(Current { agreed, .. }) = &mut self.current {
+            agreed.mtu = agreed.peer_mtu.min(self.parameters.ours.mtu);
+        }
+    }
+
+    /// Forgets all attempts, which whoever makes them has given up, and every pause.
+    pub fn start_over(&mut self, now: Time) {
+        for dialler in &mut self.diallers {
+            dialler.release(now);
+            dialler.forgive();
+        }
+    }
+
     /// The attempts that are due, and the end of a session whose last hope was an attempt that
     /// failed.
     pub fn poll(&mut self, now: Time) -> Vec<Action> {

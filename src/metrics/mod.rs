@@ -1,4 +1,8 @@
-//! Counters that the data path writes and everybody else reads. A leaf: it imports nothing.
+//! What a tunnel has done and how it is, as plain data. A leaf: it imports nothing.
+//!
+//! Counters that the data path writes and everybody else reads; a [`snapshot`] of a whole tunnel.
+
+pub mod snapshot;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

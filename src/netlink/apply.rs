@@ -148,7 +148,7 @@ impl Applied {
     }
 
     /// One address or route that fails must not keep out the others, unless none can succeed.
-    fn note(&mut self, done: Result<(), Error>, change: Change) -> Result<(), Error> {
+    pub(super) fn note(&mut self, done: Result<(), Error>, change: Change) -> Result<(), Error> {
         match done {
             Ok(()) => self.changes.push(change),
             Err(error) if error.is_final() => return Err(error),

@@ -33,6 +33,7 @@ mod apply;
 mod error;
 mod link;
 mod patience;
+mod replace;
 mod routes;
 mod watch;
 
@@ -165,6 +166,13 @@ impl Netlink {
     /// the routes through it with our [`PROTOCOL`]. Routes of others stay.
     pub async fn apply_exactly(&self, desired: &Desired) -> Applied {
         apply::agree(&self.handle, desired, apply::Extras::Remove).await
+    }
+
+    /// As [`apply`](Self::apply), and removes what was listed in `former` and no longer is. What
+    /// somebody else has added stays. New routes are there before old ones go, so that a
+    /// destination that is in both is never without.
+    pub async fn replace(&self, former: &Desired, desired: &Desired) -> Applied {
+        replace::replace(&self.handle, former, desired).await
     }
 
     /// The name of an interface, `None` when there is none of that index.

@@ -11,6 +11,7 @@
 //! more.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::time::Time;
 
@@ -34,6 +35,17 @@ pub enum Dropped {
     Congestion,
     /// The queue was out of memory.
     Overflow,
+}
+
+/// How much waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Packets.
+    pub packets: usize,
+    /// Memory that they hold, in bytes.
+    pub bytes: usize,
+    /// How long the oldest of them has been waiting.
+    pub delay: Duration,
 }
 
 /// Packets that wait, flow by flow.
@@ -73,6 +85,11 @@ impl FlowQueue {
             old: VecDeque::new(),
             held: 0,
         }
+    }
+
+    /// From now on these hold, also for what waits already.
+    pub fn reconfigure(&mut self, parameters: Parameters, limit: usize, mark: bool) {
+        (self.parameters, self.limit, self.mark) = (parameters, limit, mark);
     }
 
     /// Adds a packet, and hands what had to make room for it to `dropped`.
@@ -137,6 +154,16 @@ impl FlowQueue {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.held == 0
+    }
+
+    /// How much waits, and for how long. Looks at every flow: not for every packet.
+    pub fn depth(&self, now: Time) -> Depth {
+        let oldest = |flow: &Flow| flow.packets.front().map(|packet| now - packet.arrived);
+        Depth {
+            packets: self.flows.iter().map(|flow| flow.packets.len()).sum(),
+            bytes: self.held,
+            delay: self.flows.iter().filter_map(oldest).max().unwrap_or_default(),
+        }
     }
 
     fn dequeue_from(
@@ -335,6 +362,23 @@ mod tests {
             assert!(queue.held <= 300_000);
         }
         assert!(dropped.len() > 700 && dropped.iter().all(|flow| *flow == 1));
+    }
+
+    #[test]
+    fn new_parameters_keep_what_waits_as_far_as_it_has_room() {
+        let mut queue = queue(1 << 20);
+        for flow in 0..20 {
+            queue.enqueue(packet(flow, 1000, at(0)), |_, _| panic!("there is room"));
+        }
+        let held = queue.held;
+        queue.reconfigure(PARAMETERS, held, false);
+        assert_eq!(queue.held, held);
+        let mut dropped = 0;
+        queue.enqueue(packet(3, 1000, at(0)), |_, why| {
+            assert_eq!(why, Dropped::Overflow);
+            dropped += 1;
+        });
+        assert!(dropped > 0 && queue.held <= held);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub mod codel;
 mod flow_queue;
+pub mod line;
 
 use crate::packet::buffer::Buffer;
 use crate::packet::ecn;
@@ -14,7 +15,7 @@ use crate::packet::headers::Ecn;
 use crate::packet::offload::Offload;
 use crate::time::Time;
 
-pub use flow_queue::{Dropped, FlowQueue};
+pub use flow_queue::{Depth, Dropped, FlowQueue};
 
 /// A packet that waits, with what it needs besides its bytes.
 #[derive(Debug)]

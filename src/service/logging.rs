@@ -132,6 +132,12 @@ impl LevelHandle {
         // Fails only when the log is gone, and then there is nothing to set.
         let _ = self.0.reload(LevelFilter::from_level(level));
     }
+
+    /// The handle of a log that is gone.
+    #[cfg(test)]
+    pub(crate) fn of_no_log() -> Self {
+        Self(reload::Layer::new(LevelFilter::OFF).1)
+    }
 }
 
 /// Starts the log of the whole process; `tunnel` is the instance's name.

@@ -35,15 +35,25 @@ pub fn set_max_retransmission_timeout(socket: BorrowedFd<'_>, limit: Duration) -
 pub struct Info {
     /// Smoothed round-trip time.
     pub round_trip: Duration,
+    /// The shortest round-trip time in a long while.
+    pub least_round_trip: Duration,
+    /// Bytes on their way: neither acknowledged nor taken for lost.
+    pub in_flight: usize,
+    /// Bytes that the kernel holds and has not sent.
+    pub unsent: usize,
     /// Segments retransmitted since the connection began.
     pub retransmits: u32,
     /// What the connection has delivered lately, in bytes a second; 0 when that is not known.
     pub delivery_rate: u64,
+    /// Bytes that may be under way.
+    pub congestion_window: u64,
     /// Bytes that the peer has acknowledged since the connection began.
     pub acknowledged: u64,
+    /// Bytes that have arrived since the connection began.
+    pub received: u64,
 }
 
-/// Reads the connection's round-trip time and retransmissions (`TCP_INFO`).
+/// Reads what the kernel knows of a connection (`TCP_INFO`).
 pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = socklen::<libc::tcp_info>();
@@ -62,12 +72,34 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     }
     // SAFETY: all fields are integers and the buffer was zeroed, so every byte is initialised.
     let info = unsafe { info.assume_init() };
+    let arrived = info.tcpi_sacked.saturating_add(info.tcpi_lost);
+    let travelling = info.tcpi_unacked.saturating_add(info.tcpi_retrans).saturating_sub(arrived);
+    let unacknowledged = unacknowledged(socket)?.saturating_sub(info.tcpi_notsent_bytes.into());
+    let in_flight = unacknowledged * u64::from(travelling) / u64::from(info.tcpi_unacked.max(1));
     Ok(Info {
         round_trip: Duration::from_micros(info.tcpi_rtt.into()),
+        least_round_trip: Duration::from_micros(info.tcpi_min_rtt.into()),
+        in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
+        unsent: usize::try_from(info.tcpi_notsent_bytes).unwrap_or(usize::MAX),
         retransmits: info.tcpi_total_retrans,
         delivery_rate: info.tcpi_delivery_rate,
+        congestion_window: u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss),
         acknowledged: info.tcpi_bytes_acked,
+        received: info.tcpi_bytes_received,
     })
+}
+
+mod ioctl {
+    use super::c_int;
+    nix::ioctl_read_bad!(unacknowledged, libc::TIOCOUTQ, c_int);
+}
+
+/// Bytes that the kernel holds for the connection, sent or not (tcp(7), `SIOCOUTQ`).
+fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the kernel writes one int to the pointer, which outlives the call.
+    unsafe { ioctl::unacknowledged(socket.as_raw_fd(), &raw mut bytes) }?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 #[allow(clippy::cast_possible_truncation)] // Option values are a few hundred bytes at most.
@@ -87,7 +119,8 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let info = info(stream.as_fd()).unwrap();
         assert!(info.round_trip > Duration::ZERO);
-        assert_eq!(info.retransmits, 0);
+        assert!(info.least_round_trip > Duration::ZERO && info.congestion_window > 0);
+        assert_eq!((info.retransmits, info.unsent, info.received), (0, 0, 0));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod window;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -41,6 +42,13 @@ pub enum Protection {
     Plaintext,
     /// TLS 1.3 between pinned keys.
     Tls(tls::Endpoint),
+}
+
+impl Protection {
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
 }
 
 /// Why a connection did not get as far as frames.
@@ -79,6 +87,8 @@ struct State {
     layer: Option<Box<Sealed>>,
     /// Bytes that the kernel may hold unsent.
     unsent_limit: u32,
+    /// Whether the last segment waits in the kernel to become full.
+    corked: bool,
 }
 
 impl Stream {
@@ -119,7 +129,14 @@ impl Stream {
         let (outgoing, incoming) = (Outgoing::default(), Window::default());
         Self {
             tcp,
-            state: State { peer, outgoing, incoming, layer, unsent_limit: tcp::UNSENT_LIMIT },
+            state: State {
+                peer,
+                outgoing,
+                incoming,
+                layer,
+                unsent_limit: tcp::UNSENT_LIMIT,
+                corked: false,
+            },
         }
     }
 
@@ -164,6 +181,19 @@ impl Stream {
         self.state.peer
     }
 
+    /// Our address of the connection.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// What was agreed on to protect it; `None` in plaintext, or before the handshake.
+    pub fn ciphers(&self) -> Option<tls::Ciphers> {
+        self.state.layer.as_ref()?.ciphers()
+    }
+
     /// Queues a DATA frame; its header is already in place.
     pub fn push(&mut self, frame: Buffer) {
         self.state.outgoing.push(frame);
@@ -184,10 +214,9 @@ impl Stream {
         })
     }
 
-    /// What the line has delivered lately, in bytes a second; `None` while that is not known.
-    pub fn delivery_rate(&self) -> Option<u64> {
-        let info = sys::tcp::info(self.tcp.as_fd()).ok()?;
-        Some(info.delivery_rate).filter(|rate| *rate > 0)
+    /// What the kernel knows of the connection.
+    pub fn info(&self) -> Option<sys::tcp::Info> {
+        sys::tcp::info(self.tcp.as_fd()).ok()
     }
 
     /// Bytes that the peer has acknowledged so far, which shows progress on a line that is merely
@@ -205,6 +234,25 @@ impl Stream {
             // Without it the line is a little slower to react.
             let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes);
         }
+    }
+
+    /// Has the kernel give the connection up when sent bytes stay unacknowledged for this long.
+    pub fn limit_unacknowledged(&mut self, limit: Duration) {
+        // Refused on a connection that is gone only.
+        let _ = SockRef::from(&self.tcp).set_tcp_user_timeout(Some(limit));
+    }
+
+    /// Has the last segment wait in the kernel to become full, or lets it go (tcp(7), `TCP_CORK`).
+    pub fn cork(&mut self, corked: bool) {
+        if self.state.corked != corked {
+            // Refused, it costs the line a little more headers.
+            self.state.corked = SockRef::from(&self.tcp).set_tcp_cork(corked).is_ok() && corked;
+        }
+    }
+
+    /// Whether the last segment waits in the kernel to become full.
+    pub fn is_corked(&self) -> bool {
+        self.state.corked
     }
 
     /// Bytes that wait to be sent.

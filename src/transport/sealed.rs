@@ -39,6 +39,11 @@ impl Sealed {
         self.session.peer()
     }
 
+    /// What was agreed on to protect the connection.
+    pub(super) fn ciphers(&self) -> Option<tls::Ciphers> {
+        self.session.ciphers()
+    }
+
     /// Sealed bytes that wait to be written.
     pub(super) fn unsent(&self) -> usize {
         self.outgoing.len()

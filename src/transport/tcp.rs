@@ -1,7 +1,7 @@
 //! TCP: dialling, listening and the socket options that a tunnel wants.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -67,8 +67,63 @@ pub async fn dial(peer: SocketAddr, options: &Options) -> io::Result<TcpStream> 
 /// Those of socket(2), bind(2), listen(2) and of the options that were asked for; `AddrInUse` when
 /// somebody else listens there.
 pub fn listen(address: SocketAddr, options: &Options) -> io::Result<TcpListener> {
+    TcpSocket::from_std_stream(bind(address, options, false)?.into()).listen(BACKLOG)
+}
+
+/// Sets the options on a connection that was accepted: not all are inherited from the listener.
+///
+/// # Errors
+/// The connection is gone, or an option was refused.
+pub fn tune_accepted(stream: &TcpStream, options: &Options) -> io::Result<()> {
+    tune(SockRef::from(stream), options)
+}
+
+/// Listens on `address` in place of `old`, which may listen on a part of it and goes on until it is
+/// dropped.
+///
+/// # Errors
+/// Those of [`listen`]: `AddrInUse` when somebody else listens there.
+pub fn listen_in_place_of(
+    old: &TcpListener,
+    address: SocketAddr,
+    options: &Options,
+) -> io::Result<TcpListener> {
+    match listen(address, options) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        other => return other,
+    }
+    // Two listeners of one user share a port if both say so. Nothing else does, but for a third
+    // one of this user that says so too.
+    SockRef::from(old).set_reuse_port(true)?;
+    let listener = bind(address, options, true).and_then(|socket| {
+        let listener = TcpSocket::from_std_stream(socket.into()).listen(BACKLOG)?;
+        SockRef::from(&listener).set_reuse_port(false)?;
+        Ok(listener)
+    });
+    let _ = SockRef::from(old).set_reuse_port(false);
+    listener
+}
+
+/// Whether sockets with these options can be had at all: the device is there, and the kernel has
+/// the congestion control.
+///
+/// # Errors
+/// Those of the options that were asked for.
+pub fn probe(options: &Options) -> io::Result<()> {
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+    let socket = match socket(any, options) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            socket(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), options)
+        }
+        other => other,
+    }?;
+    tune(SockRef::from(&socket), options)
+}
+
+fn bind(address: SocketAddr, options: &Options, share: bool) -> io::Result<Socket> {
     let socket = socket(address, options)?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
     // At boot the address may appear after us.
     if address.is_ipv4() {
         socket.set_freebind_v4(true)?;
@@ -78,15 +133,7 @@ pub fn listen(address: SocketAddr, options: &Options) -> io::Result<TcpListener>
     }
     tune(SockRef::from(&socket), options)?;
     socket.bind(&address.into())?;
-    TcpSocket::from_std_stream(socket.into()).listen(BACKLOG)
-}
-
-/// Sets the options on a connection that was accepted: not all are inherited from the listener.
-///
-/// # Errors
-/// The connection is gone, or an option was refused.
-pub fn tune_accepted(stream: &TcpStream, options: &Options) -> io::Result<()> {
-    tune(SockRef::from(stream), options)
+    Ok(socket)
 }
 
 fn socket(address: SocketAddr, options: &Options) -> io::Result<Socket> {
@@ -182,9 +229,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_listener_makes_way_for_its_successor_and_for_nobody_else() {
+        let old = listen("127.0.0.1:0".parse().unwrap(), &options()).unwrap();
+        let port = old.local_addr().unwrap().port();
+        let wider = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        assert!(listen(wider, &options()).is_err());
+        let new = listen_in_place_of(&old, wider, &options()).unwrap();
+        drop(old);
+        let (dialled, accepted) = tokio::join!(TcpStream::connect(wider), new.accept());
+        assert!(dialled.is_ok() && accepted.is_ok());
+        assert!(listen(wider, &options()).is_err(), "it shares its port with nobody");
+
+        let other = listen("127.0.0.2:0".parse().unwrap(), &options()).unwrap();
+        let taken =
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), other.local_addr().unwrap().port());
+        let error = listen_in_place_of(&new, taken, &options()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(listen(wider, &options()).is_err(), "it goes on as before");
+    }
+
+    #[tokio::test]
     async fn a_congestion_control_that_does_not_exist_is_an_error_only_when_named() {
         let named = Options { congestion: Congestion::Named("nosuch".into()), ..options() };
         let error = listen("127.0.0.1:0".parse().unwrap(), &named).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(probe(&named).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(probe(&options()).is_ok());
     }
 }

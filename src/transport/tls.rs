@@ -66,6 +66,15 @@ pub enum Error {
     Other(#[from] rustls::Error),
 }
 
+/// What a connection is protected with, by the names of the IANA registries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ciphers {
+    /// The cipher suite.
+    pub suite: String,
+    /// The key exchange.
+    pub key_exchange: String,
+}
+
 /// What this end needs for every connection.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
@@ -253,6 +262,22 @@ impl Session {
         }
         let shown = shown.and_then(<[_]>::first).ok_or(Error::KeyKind)?;
         PublicKey::from_spki(shown).ok_or(Error::KeyKind)
+    }
+
+    /// What was agreed on; `None` before the handshake is complete.
+    pub(super) fn ciphers(&self) -> Option<Ciphers> {
+        let (suite, group) = match &self.side {
+            Side::Client(side) => {
+                (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
+            }
+            Side::Server(side) => {
+                (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
+            }
+        };
+        Some(Ciphers {
+            suite: suite?.suite().as_str()?.replace("TLS13_", "TLS_"),
+            key_exchange: group?.name().as_str()?.to_owned(),
+        })
     }
 
     fn explain(&self, error: rustls::Error) -> Error {

@@ -31,6 +31,8 @@ pub enum Reason {
     Silent,
     /// 9: the endpoint leads back to the process that dialled it.
     Myself,
+    /// 10: the sender no longer takes the receiver for its peer.
+    Unwelcome,
     /// Any other number, from a newer peer.
     Other(u8),
 }
@@ -56,6 +58,7 @@ impl Reason {
             Self::Protocol => 7,
             Self::Silent => 8,
             Self::Myself => 9,
+            Self::Unwelcome => 10,
             Self::Other(code) => code,
         }
     }
@@ -71,6 +74,7 @@ impl Reason {
             7 => Self::Protocol,
             8 => Self::Silent,
             9 => Self::Myself,
+            10 => Self::Unwelcome,
             other => Self::Other(other),
         }
     }
@@ -88,6 +92,7 @@ impl fmt::Display for Reason {
             Self::Protocol => "the peer says we broke the protocol",
             Self::Silent => "the peer heard nothing from us",
             Self::Myself => "the endpoint leads back to ourselves",
+            Self::Unwelcome => "the peer's new configuration does not take us any more",
             Self::Other(code) => return write!(f, "reason {code}"),
         })
     }

@@ -32,6 +32,7 @@ mod machine;
 mod neighbours;
 mod package;
 mod quality;
+mod reload;
 mod removal;
 mod salt;
 mod sandbox;

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
-pub use crate::wait::eventually;
+pub use crate::wait::{eventually, eventually_seen};
 
 /// The six hosts, by the names that the lab's tool knows.
 pub const VM1_6: &str = "VM1-6";
@@ -128,6 +128,27 @@ impl Lab {
         })
     }
 
+    /// A new private key in a file of this name, and its public one.
+    pub fn make_key(&self, name: &str) -> (PathBuf, String) {
+        let run = |argument: &str, input: &str| {
+            let mut child = Command::new(binary())
+                .arg(argument)
+                .env_remove("TUNNEL64D_BIN")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("the daemon's program");
+            child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
+            String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("base64")
+        };
+        let private = run("genkey", "");
+        let file = self.file(name);
+        let mut open = OpenOptions::new();
+        let opened = open.write(true).create_new(true).mode(0o600).open(&file);
+        opened.expect("a key file").write_all(private.as_bytes()).expect("written");
+        (file, run("pubkey", &private).trim().to_owned())
+    }
+
     /// A file of this lab, for configuration and logs.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -140,6 +161,20 @@ impl Lab {
 
     /// Starts a gateway's daemon with a configuration of the test's own and a drop-in.
     pub fn start_from(&self, host: &'static str, config: &str, drop_in: &str) -> Daemon {
+        let dir = self.configure(host, config, drop_in);
+        Daemon { process: self.launch(&dir, host), host, dir }
+    }
+
+    /// Starts a gateway's daemon with the sample configuration, and with a service manager that
+    /// listens on this socket.
+    pub fn start_notifying(&self, host: &'static str, socket: &Path) -> Daemon {
+        let dir = self.configure(host, &sample(host), "");
+        let mut command = self.command(host);
+        command.env("NOTIFY_SOCKET", socket);
+        Daemon { process: self.launch_with(command, &dir), host, dir }
+    }
+
+    fn configure(&self, host: &str, config: &str, drop_in: &str) -> PathBuf {
         let dir = self.file(host);
         fs::create_dir_all(dir.join("tun0.d")).expect("a configuration directory");
         fs::create_dir_all(dir.join("run")).expect("a runtime directory");
@@ -155,14 +190,44 @@ impl Lab {
             .open(dir.join("tun0.key"));
         private.and_then(|mut file| file.write_all(&key)).expect("a key file");
         fs::write(dir.join("tun0.d/test.toml"), drop_in).expect("a drop-in");
-        Daemon { process: self.launch(&dir, host), host, dir }
+        dir
     }
 
     fn launch(&self, dir: &Path, host: &str) -> Process {
-        let mut command = self.command(host);
+        self.launch_with(self.command(host), dir)
+    }
+
+    fn launch_with(&self, mut command: Command, dir: &Path) -> Process {
         command.arg(binary()).args(["run", "tun0", "--config-dir"]).arg(dir);
         command.arg("--runtime-dir").arg(dir.join("run"));
         Process::spawn(command, dir.join("log"))
+    }
+
+    /// Runs `tunnel64d status` for a gateway: how it exits, and what it prints on both outputs with
+    /// every line break and indentation a blank.
+    pub fn status(&self, host: &str, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.status_command(host, arguments).output().expect("the program");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).expect("UTF-8");
+        (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// The same as a command.
+    pub fn status_command(&self, host: &str, arguments: &[&str]) -> Command {
+        let dir = self.file(host);
+        let mut command = Command::new(binary());
+        command.env_remove("TUNNEL64D_BIN").arg("status").args(arguments);
+        command.arg("--config-dir").arg(&dir).arg("--runtime-dir").arg(dir.join("run"));
+        command
+    }
+
+    /// Returns when the status of the gateway's tunnel has all of these words.
+    pub fn await_status(&self, host: &str, words: &[&str]) {
+        eventually_seen(Duration::from_secs(30), || {
+            let (_, seen) = self.status(host, &["tun0"]);
+            let has_all = words.iter().all(|word| seen.contains(word));
+            if has_all { Ok(()) } else { Err(format!("{words:?} in the status: {seen}")) }
+        });
     }
 
     /// Returns when a ping passes between the gateways' tunnel addresses.
@@ -227,7 +292,44 @@ impl Daemon {
         self.process = lab.launch(&self.dir, self.host);
     }
 
-    /// Replaces the drop-in, for the next start.
+    /// SIGHUP; returns the lines about it when it is done with it.
+    pub fn reload(&self) -> String {
+        let verdicts = || -> Vec<String> {
+            let log = self.log();
+            let verdicts = log.lines().filter(|line| {
+                line.contains("configuration reloaded") || line.contains("reload rejected")
+            });
+            verdicts.map(str::to_owned).collect()
+        };
+        let before = verdicts().len();
+        let pid = Pid::from_raw(self.pid().try_into().expect("a PID"));
+        kill(pid, Signal::SIGHUP).expect("it runs");
+        eventually("a verdict on the reload", Duration::from_secs(10), || {
+            verdicts().len() > before
+        });
+        verdicts()[before..].join("\n")
+    }
+
+    /// Runs a command of the daemon's program on it: its status, and what it says on stdout and on
+    /// stderr.
+    pub fn command(&self, lab: &Lab, command: &str) -> (Option<i32>, String, String) {
+        let mut process = lab.command(self.host);
+        process
+            .arg(binary())
+            .args(command.split(' '))
+            .args(["tun0", "--config-dir"])
+            .arg(&self.dir);
+        let output = process
+            .arg("--runtime-dir")
+            .arg(self.dir.join("run"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("`ip netns exec` starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Replaces the drop-in, for the next start or reload.
     pub fn reconfigure(&self, drop_in: &str) {
         fs::write(self.dir.join("tun0.d/test.toml"), drop_in).expect("a drop-in");
     }
@@ -240,6 +342,11 @@ impl Daemon {
     /// How it ended, if it has.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process.child.try_wait().expect("a child of ours")
+    }
+
+    /// Returns when it has logged `text`, panics when it has not after ten seconds.
+    pub fn await_log(&self, text: &str) {
+        self.process.await_output(text);
     }
 
     /// All it has logged so far, over all its starts.

@@ -20,6 +20,9 @@ mod harness;
 mod islands;
 mod line;
 mod rows;
+mod status;
 mod tool;
 mod traffic;
+#[path = "../varlink/mod.rs"]
+mod varlink;
 mod wait;

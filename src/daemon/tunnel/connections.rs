@@ -8,21 +8,24 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
 
+use crate::daemon::diagnosis;
 use crate::daemon::introduction::{Dialler, Failure, Introduced, greet};
 use crate::daemon::worker::{Command, Event};
 use crate::datapath::outbound::PeerLimits;
 use crate::link::peers::TurnedAway;
-use crate::link::session::{Action, Dial, StreamId};
+use crate::link::session::{Action, Dial, Identity, StreamId};
 use crate::packet::buffer::Pool;
 use crate::packet::offload::Accepts;
 use crate::service::messages;
 use crate::time::Time;
+use crate::transport::keys::PublicKey;
 use crate::transport::{Stream, tcp};
 use crate::wire::bye::{self, Reason};
 use crate::wire::frame::{Kind, MAX_PACKET};
 use crate::wire::hello::Hello;
 use crate::{note, report};
 
+use super::snapshot::Connection;
 use super::{Complaint, Tunnel};
 
 impl Tunnel {
@@ -67,6 +70,10 @@ impl Tunnel {
                 TurnedAway::Address => Complaint::NotAllowed,
                 TurnedAway::Crowded => Complaint::Crowded,
             };
+            if turned_away == TurnedAway::Address {
+                let problem = diagnosis::of_address(peer, &turned_away.to_string());
+                self.history.turned_away(Time::now(), problem);
+            }
             return self.refuse(complaint, peer, &turned_away);
         }
         if tcp::tune_accepted(&tcp, &self.tcp).is_err() {
@@ -82,14 +89,23 @@ impl Tunnel {
             Ok(introduced) => introduced,
             Err(failure) => return self.not_greeted(peer, &failure),
         };
+        let connection = Connection::new(&stream, self.key(identity), true, Time::now());
+        if self.objection(&connection, true).is_some() {
+            return self.turn_away(stream, Reason::Unwelcome);
+        }
         let id = self.name_stream();
         match self.session.accepted(Time::now(), id, &hello, identity) {
             Ok((reply, actions)) => {
                 stream.push_control(Kind::Hello, &reply.to_body());
-                self.attach(id, stream, &hello);
+                self.attach(id, stream, &hello, connection);
                 self.carry_out(actions, peer).await;
             }
-            Err(reason) => self.turn_away(stream, reason),
+            Err(reason) => {
+                if let Some(problem) = diagnosis::of_hello(peer, &hello, reason) {
+                    self.history.turned_away(Time::now(), problem);
+                }
+                self.turn_away(stream, reason);
+            }
         }
     }
 
@@ -103,24 +119,40 @@ impl Tunnel {
                 return self.not_dialled(dial, &failure);
             }
         };
-        let id = self.name_stream();
         let peer = stream.peer();
+        let connection = Connection::new(&stream, self.key(identity), false, now);
+        if self.objection(&connection, true).is_some() {
+            self.session.dial_failed(now, dial.attempt);
+            return self.turn_away(stream, Reason::Unwelcome);
+        }
+        let id = self.name_stream();
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
                 self.dialling.is_over();
-                self.attach(id, stream, &hello);
+                self.attach(id, stream, &hello, connection);
                 self.carry_out(actions, peer).await;
             }
-            Err(reason) => self.turn_away(stream, reason),
+            Err(reason) => {
+                if let Some(problem) = diagnosis::of_hello(peer, &hello, reason) {
+                    self.dialling.failed(&problem.text);
+                    self.history.dial_failed(now, vec![problem]);
+                }
+                self.turn_away(stream, reason);
+            }
         }
     }
 
+    /// The key that a peer has proved to hold, if there are keys.
+    fn key(&self, identity: Identity) -> Option<PublicKey> {
+        self.protection.is_tls().then_some(PublicKey(identity.0))
+    }
+
     /// Hands a connection to the worker of its stream.
-    fn attach(&mut self, id: StreamId, stream: Stream, hello: &Hello) {
+    fn attach(&mut self, id: StreamId, stream: Stream, hello: &Hello, connection: Connection) {
         let Some(worker) = self.workers.get(usize::from(hello.stream)) else { return };
-        let peer = stream.peer();
+        let peer = connection.peer;
         report!(messages::STREAM_UP, stream = hello.stream, peer = peer);
-        self.addresses.insert(id, peer);
+        self.connections.insert(id, connection);
         self.peers.met(peer.ip());
         let limits = PeerLimits {
             accepts: Accepts::from_bits_truncate(hello.features),
@@ -158,6 +190,7 @@ impl Tunnel {
         if self.session.id().is_none() {
             self.lost_because = None;
         }
+        self.history.dial_failed(Time::now(), diagnosis::of(failure));
         let news = self.dialling.failed(&failure.to_string());
         match failure {
             _ if !news => {
@@ -169,6 +202,9 @@ impl Tunnel {
     }
 
     fn not_greeted(&mut self, peer: SocketAddr, failure: &Failure) {
+        if failure.is_refusal() || failure.is_misbehaviour() {
+            self.history.turned_away(Time::now(), diagnosis::of_greeting(peer, failure));
+        }
         if failure.is_refusal() {
             return self.refuse(Complaint::Refused, peer, failure);
         }

@@ -20,7 +20,7 @@ impl Tunnel {
         for action in actions {
             match action {
                 Action::Close(id, reason) => {
-                    self.addresses.remove(&id);
+                    self.connections.remove(&id);
                     for worker in &self.workers {
                         worker.tell(Command::Close(id, reason));
                     }
@@ -36,7 +36,7 @@ impl Tunnel {
     /// A connection is gone.
     pub(super) fn lost(&mut self, id: StreamId, loss: &Loss) {
         let now = Time::now();
-        let peer = self.addresses.remove(&id);
+        let peer = self.connections.remove(&id).map(|connection| connection.peer);
         let index = (0..).take(self.workers.len()).find(|i| self.session.stream(*i) == Some(id));
         let Some(index) = index else { return };
         let actions = self.session.stream_down(now, id);
@@ -68,6 +68,7 @@ impl Tunnel {
     pub(super) fn session_down(&mut self, reason: &str) {
         let peer = self.peer.take().map(|peer| peer.to_string()).unwrap_or_default();
         self.lost_because = Some(reason.to_owned());
+        self.history.session_down(Time::now(), reason);
         if self.flap.changed(Time::now()) {
             let traffic = &self.counters;
             report!(messages::SESSION_DOWN, peer = peer, reason = reason, traffic = traffic);
@@ -80,6 +81,7 @@ impl Tunnel {
     fn session_left(&mut self) {
         let peer = self.peer.take().map(|peer| peer.to_string()).unwrap_or_default();
         self.lost_because = None;
+        self.history.session_down(Time::now(), "the peer has left it for a newer one");
         if self.flap.changed(Time::now()) {
             report!(messages::SESSION_LEFT, peer = peer);
         }
@@ -87,8 +89,11 @@ impl Tunnel {
 
     async fn session_up(&mut self, agreed: &Agreed, peer: SocketAddr, replaced: bool) {
         self.peer = Some(peer);
+        self.up_since = Time::now();
+        self.sessions += 1;
         self.lost_because = None;
         self.dialling.is_over();
+        self.history.session_up();
         let session = self.session.id().unwrap_or_default();
         let &Agreed { streams, mtu, .. } = agreed;
         if !self.flap.changed(Time::now()) {
@@ -111,6 +116,9 @@ impl Tunnel {
             );
         }
         self.interface.set_mtu(mtu).await;
+        if std::mem::take(&mut self.told_mtu) > self.ours.mtu {
+            self.reconfigure_workers();
+        }
         // Streams that the peer does not have can't carry anything.
         for (index, worker) in self.workers.iter().enumerate().skip(1) {
             let up = u8::try_from(index).is_ok_and(|index| self.session.stream(index).is_some());

@@ -83,6 +83,11 @@ impl Dialler {
         }
     }
 
+    /// From now on pauses are below these bounds.
+    pub fn set_bounds(&mut self, min: Duration, max: Duration) {
+        self.backoff.set_bounds(min, max);
+    }
+
     /// Starts over with short pauses.
     pub fn forgive(&mut self) {
         self.backoff.reset();

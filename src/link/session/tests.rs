@@ -26,6 +26,10 @@ fn identity(byte: u8) -> Identity {
 }
 
 fn session(dials: bool, end: u8, instance: u8, streams: u8, now: Time) -> Session {
+    Session::new(parameters(dials, end, instance, streams), now)
+}
+
+fn parameters(dials: bool, end: u8, instance: u8, streams: u8) -> Parameters {
     let mut named = 0;
     let name = move || {
         named += 1;
@@ -34,18 +38,15 @@ fn session(dials: bool, end: u8, instance: u8, streams: u8, now: Time) -> Sessio
         id[2] = named;
         SessionId(id)
     };
-    Session::new(
-        Parameters {
-            dials,
-            identity: identity(end),
-            ours: ours(instance, streams),
-            reconnect_min: Duration::from_millis(200),
-            reconnect_max: Duration::from_secs(5),
-            seed: u64::from(instance),
-            name: Box::new(name),
-        },
-        now,
-    )
+    Parameters {
+        dials,
+        identity: identity(end),
+        ours: ours(instance, streams),
+        reconnect_min: Duration::from_millis(200),
+        reconnect_max: Duration::from_secs(5),
+        seed: u64::from(instance),
+        name: Box::new(name),
+    }
 }
 
 fn hello(instance: u8, session: SessionId, stream: u8) -> Hello {
@@ -78,6 +79,50 @@ fn a_dialled_session_goes_on_to_dial_its_other_streams() {
         })
         .collect();
     assert_eq!(more, [1, 2]);
+}
+
+#[test]
+fn new_parameters_leave_the_session_up_with_the_mtu_that_both_ends_allow() {
+    let mut session = session(false, 1, 1, 1, at(0));
+    session.accepted(at(0), 1, &hello(2, THEIRS, 0), identity(2)).unwrap();
+    for (ours, effective) in [(1400, 1400), (9000, 1500)] {
+        let mut parameters = parameters(false, 1, 1, 7);
+        parameters.ours.mtu = ours;
+        session.reconfigure(parameters);
+        assert_eq!(session.stream(0), Some(1));
+        assert_eq!(
+            session.agreed().map(|agreed| (agreed.mtu, agreed.streams)),
+            Some((effective, 1))
+        );
+        let (reply, _) = session.accepted(at(1), 1, &hello(2, THEIRS, 0), identity(2)).unwrap();
+        assert_eq!((reply.mtu, reply.streams), (ours, 1));
+    }
+}
+
+#[test]
+fn after_new_parameters_a_pause_ends_and_the_next_ones_heed_the_new_bounds() {
+    let mut session = session(true, 1, 1, 1, at(0));
+    for _ in 0..20 {
+        let first = dial(&session.poll(at(100_000)));
+        session.dial_failed(at(0), first.attempt);
+    }
+    let mut parameters = parameters(true, 1, 1, 1);
+    (parameters.reconnect_min, parameters.reconnect_max) =
+        (Duration::from_millis(1), Duration::from_millis(2));
+    session.reconfigure(parameters);
+    session.start_over(at(50));
+    for _ in 0..20 {
+        let again = dial(&session.poll(at(50)));
+        assert_eq!(session.next_poll(), None);
+        session.dial_failed(at(48), again.attempt);
+        assert!(session.next_poll().is_some_and(|next| next <= at(50)));
+    }
+    // One that is given up is not waited for, and its end is no news.
+    let given_up = dial(&session.poll(at(50)));
+    session.start_over(at(60));
+    assert_eq!(session.next_poll(), Some(at(60)));
+    session.dial_failed(at(61), given_up.attempt);
+    assert_eq!(session.next_poll(), Some(at(60)));
 }
 
 #[test]

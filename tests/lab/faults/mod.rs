@@ -1,4 +1,5 @@
-//! What breaks, one file a kind: a process, the path, the interface, the start, a stranger.
+//! What breaks, one file a kind: a process, the path, the interface, the start, a stranger,
+//! a new configuration.
 //!
 //! ```text
 //!   VM1-6 ── VM1 ══════ VM2 ══════ VM3 ── VM3-6
@@ -10,6 +11,7 @@ mod carrier;
 mod flood;
 mod interface;
 mod path;
+mod reload;
 mod restart;
 mod security;
 mod start;

@@ -6,12 +6,9 @@
 //!     what it is not    mode changed   of the path    allowed_sources  comes from fd66::1
 //! ```
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -20,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::FAR;
 use crate::harness::{
-    Daemon, Lab, Process, VM1, VM1_6, VM2, VM3, VM3_6, binary, eventually, sample_without,
+    Daemon, Lab, Process, VM1, VM1_6, VM2, VM3, VM3_6, eventually, sample_without,
 };
 use crate::traffic::connect;
 
@@ -80,7 +77,7 @@ fn the_path_sees_every_byte_in_plaintext() {
 #[test]
 fn a_diallers_other_key_lets_nothing_pass_and_is_named_once() {
     let mut ends = Ends::raise();
-    let (file, offered) = ends.another_key();
+    let (file, offered) = ends.lab.make_key("another.key");
     ends.start("", &format!("security.private_key_file = {file:?}"));
     let unknown = format!("its key {offered} is not in security.peer_public_keys");
     let refused = format!("it refuses our key: put {offered} into its security.peer_public_keys");
@@ -90,7 +87,7 @@ fn a_diallers_other_key_lets_nothing_pass_and_is_named_once() {
 #[test]
 fn a_listeners_other_key_lets_nothing_pass_and_is_named_once() {
     let mut ends = Ends::raise();
-    let (file, offered) = ends.another_key();
+    let (file, offered) = ends.lab.make_key("another.key");
     ends.start(&format!("security.private_key_file = {file:?}"), "");
     let unknown = format!("its key {offered} is not in security.peer_public_keys");
     let refused = format!("it refuses our key: put {offered} into its security.peer_public_keys");
@@ -226,27 +223,6 @@ impl Ends {
         self.vm1 = Some(vm1);
         let vm3 = format!("{SOON}{vm3}");
         self.vm3 = Some(lab.start_from(VM3, &sample_without(VM3, "listen"), &vm3));
-    }
-
-    /// A new private key in a file, and its public one.
-    fn another_key(&self) -> (PathBuf, String) {
-        let run = |argument: &str, input: &str| {
-            let mut child = Command::new(binary())
-                .arg(argument)
-                .env_remove("TUNNEL64D_BIN")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("the daemon's program");
-            child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
-            String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("base64")
-        };
-        let private = run("genkey", "");
-        let file = self.lab.file("another.key");
-        let mut open = OpenOptions::new();
-        let opened = open.write(true).create_new(true).mode(0o600).open(&file);
-        opened.expect("a key file").write_all(private.as_bytes()).expect("written");
-        (file, run("pubkey", &private).trim().to_owned())
     }
 
     /// Nothing passes, and each end's log says why in exactly one line, though it is tried again

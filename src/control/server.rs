@@ -1,0 +1,380 @@
+//! The daemon's end of the control socket: a thread that takes calls from a few clients at a time
+//! and hands requests to the main loop.
+//!
+//! Nobody waits for a place: when all are taken, the client that has said nothing for longest loses
+//! its own, unless it is owed an answer. So any number of clients that say nothing, or read
+//! nothing, can't keep one away that asks.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::metrics::snapshot::Snapshot;
+
+use super::protocol::{self, Applied, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
+use super::socket::{Bound, File};
+
+/// Clients at a time.
+const PLACES: usize = 16;
+
+/// How long a client may be silent, and how long it may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The least time between two clients, and between two calls of one.
+const PACE: Duration = Duration::from_millis(1);
+
+/// How old a status may be: more callers than this allows share one.
+const FRESH: Duration = Duration::from_millis(50);
+
+/// How long the main loop may take for a status.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long it may take for a reload.
+const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+
+/// The pause after a client could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Requests that may wait for the main loop.
+const WAITING: usize = 16;
+
+/// What the main loop is asked for. Whoever asks may have given up when the answer comes.
+#[derive(Debug)]
+pub enum Request {
+    /// How things are.
+    Status(oneshot::Sender<Snapshot>),
+    /// Apply the configuration anew.
+    Reload(oneshot::Sender<Verdict>),
+}
+
+/// What became of a reload: what was applied, or why nothing was, a line each.
+pub type Verdict = Result<Applied, Vec<String>>;
+
+/// The way to the main loop, and its end there.
+pub fn requests() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
+    mpsc::channel(WAITING)
+}
+
+/// A thread that serves clients until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    _file: File,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Server {
+    /// Serves the clients of this socket.
+    ///
+    /// # Errors
+    /// The kernel gives no thread, or no event queue.
+    pub fn start(bound: Bound, requests: mpsc::Sender<Request>) -> io::Result<Self> {
+        let (listener, file) = bound.into_parts();
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("control".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let Ok(listener) = UnixListener::from_std(listener) else { return };
+                tokio::select! {
+                    () = serve(&listener, requests) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { _file: file, _stop: stop })
+    }
+}
+
+/// One client, as the thread knows it.
+struct Client {
+    task: AbortHandle,
+    standing: Arc<Standing>,
+}
+
+#[derive(Default)]
+struct Standing {
+    /// Whether it waits for the main loop's answer.
+    owed: AtomicBool,
+    /// When it came or last asked, counted in clients that came and calls.
+    heard: AtomicU64,
+}
+
+async fn serve(listener: &UnixListener, requests: mpsc::Sender<Request>) {
+    let service =
+        Arc::new(Service { requests, last: Mutex::new(None), turns: AtomicU64::default() });
+    let mut tasks = JoinSet::new();
+    let mut clients: Vec<Client> = Vec::new();
+    loop {
+        clients.retain(|client| !client.task.is_finished());
+        if clients.len() >= PLACES && least(&clients).is_none() {
+            sleep(PACE).await;
+            continue;
+        }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if let Some(least) = least(&clients).filter(|_| clients.len() >= PLACES) {
+                        clients.remove(least).task.abort();
+                    }
+                    let standing = Arc::new(Standing::default());
+                    standing.heard.store(service.turn(), Relaxed);
+                    let task = tasks.spawn(attend(stream, service.clone(), standing.clone()));
+                    clients.push(Client { task, standing });
+                    sleep(PACE).await;
+                }
+                Err(_) => sleep(ACCEPT_AGAIN).await,
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+/// The client to go when another comes.
+fn least(clients: &[Client]) -> Option<usize> {
+    let standing = |index: &usize| &clients[*index].standing;
+    (0..clients.len())
+        .filter(|index| !standing(index).owed.load(Relaxed))
+        .min_by_key(|index| standing(index).heard.load(Relaxed))
+}
+
+/// Answers one client's calls until it goes, or takes too long.
+async fn attend(mut stream: UnixStream, service: Arc<Service>, standing: Arc<Standing>) {
+    let mut heard = Vec::new();
+    while let Ok(Ok(true)) = timeout(PATIENCE, hear(&mut stream, &mut heard)).await {
+        standing.heard.store(service.turn(), Relaxed);
+        standing.owed.store(true, Relaxed);
+        let (answer, goes_on) = service.answer(&take_call(&mut heard)).await;
+        standing.owed.store(false, Relaxed);
+        let said = timeout(PATIENCE, stream.write_all(&answer)).await;
+        if !goes_on || !matches!(said, Ok(Ok(()))) {
+            return;
+        }
+        sleep(PACE).await;
+    }
+}
+
+/// Reads until there is a whole call, or more than one may be long. Says whether there is.
+async fn hear(stream: &mut UnixStream, heard: &mut Vec<u8>) -> io::Result<bool> {
+    let mut room = [0; MAX_CALL];
+    while !heard.contains(&0) && heard.len() <= MAX_CALL {
+        match stream.read(&mut room).await? {
+            0 => return Ok(false),
+            length => heard.extend_from_slice(&room[..length]),
+        }
+    }
+    Ok(true)
+}
+
+/// Takes the first call out; all there is, when that is none.
+fn take_call(heard: &mut Vec<u8>) -> Vec<u8> {
+    let length = heard.iter().position(|byte| *byte == 0).unwrap_or(heard.len());
+    let call = heard[..length].to_vec();
+    heard.drain(..(length + 1).min(heard.len()));
+    call
+}
+
+/// What all clients share.
+struct Service {
+    requests: mpsc::Sender<Request>,
+    /// The last status, and when it was asked for.
+    last: Mutex<Option<(Instant, Value)>>,
+    turns: AtomicU64,
+}
+
+impl Service {
+    fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Relaxed)
+    }
+
+    /// What to say to a call, and whether the client may say more.
+    async fn answer(&self, call: &[u8]) -> (Vec<u8>, bool) {
+        let parsed = if call.len() > MAX_CALL { None } else { serde_json::from_slice(call).ok() };
+        let Some(call) = parsed else {
+            return (protocol::encode(&Reply::invalid_parameter("")), false);
+        };
+        let call: Call = call;
+        let reply = match call.method() {
+            Ok(method) => self.reply(method).await,
+            Err(reply) => reply,
+        };
+        (if call.oneway { Vec::new() } else { protocol::encode(&reply) }, true)
+    }
+
+    async fn reply(&self, method: Method) -> Reply {
+        match method {
+            Method::Status => self.status().await,
+            Method::Reload => match self.ask(Request::Reload, RELOAD_LIMIT).await {
+                Some(Ok(applied)) => Reply::new(json!(applied)),
+                Some(Err(errors)) => {
+                    Reply::error("org.tunnel64d.ReloadRejected", json!({ "errors": errors }))
+                }
+                None => Reply::busy(),
+            },
+            Method::Info => Reply::new(json!({
+                "vendor": "tunnel64d",
+                "product": "tunnel64d",
+                "version": env!("CARGO_PKG_VERSION"),
+                "url": "",
+                "interfaces": [SERVICE, INTERFACE],
+            })),
+            Method::Description(text) => Reply::new(json!({ "description": text })),
+        }
+    }
+
+    async fn status(&self) -> Reply {
+        // Those who ask meanwhile wait here, and share what comes.
+        let mut last = self.last.lock().await;
+        if let Some((_, status)) = last.as_ref().filter(|(asked, _)| asked.elapsed() < FRESH) {
+            return Reply::new(json!({ "status": status }));
+        }
+        let asked = Instant::now();
+        let Some(snapshot) = self.ask(Request::Status, STATUS_LIMIT).await else {
+            return Reply::busy();
+        };
+        let status = serde_json::to_value(snapshot).unwrap_or_default();
+        *last = Some((asked, status.clone()));
+        Reply::new(json!({ "status": status }))
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+        limit: Duration,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.requests.send(request(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(limit, asked).await.ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::control::client::Client;
+    use crate::control::socket;
+
+    /// A server whose main loop answers at once.
+    struct Daemon {
+        directory: TempDir,
+        _server: Server,
+    }
+
+    impl Daemon {
+        fn start() -> Self {
+            let (sender, mut receiver) = requests();
+            let directory = tempfile::tempdir().unwrap();
+            let bound = Bound::new(directory.path(), "tun0").unwrap();
+            let server = Server::start(bound, sender).unwrap();
+            thread::spawn(move || {
+                while let Some(request) = receiver.blocking_recv() {
+                    match request {
+                        Request::Status(reply) => {
+                            let snapshot = Snapshot { name: "tun0".to_owned(), ..default() };
+                            drop(reply.send(snapshot));
+                        }
+                        Request::Reload(reply) => drop(reply.send(Err(vec!["no".to_owned()]))),
+                    }
+                }
+            });
+            Self { directory, _server: server }
+        }
+
+        fn connect(&self) -> UnixStream {
+            UnixStream::connect(socket::path(self.directory.path(), "tun0")).unwrap()
+        }
+
+        fn client(&self) -> Client {
+            Client::connect(self.directory.path(), "tun0").unwrap()
+        }
+
+        fn exchange(&self, call: &[u8]) -> String {
+            let mut stream = self.connect();
+            stream.write_all(call).unwrap();
+            let mut reply = Vec::new();
+            let mut byte = [0];
+            while stream.read(&mut byte).unwrap() == 1 && byte != [0] {
+                reply.push(byte[0]);
+            }
+            String::from_utf8(reply).unwrap()
+        }
+    }
+
+    fn default() -> Snapshot {
+        Snapshot::default()
+    }
+
+    #[test]
+    fn a_client_asks_as_often_as_it_likes() {
+        let daemon = Daemon::start();
+        let mut client = daemon.client();
+        for _ in 0..3 {
+            assert_eq!(client.status().unwrap()["name"], "tun0");
+        }
+        assert_eq!(client.reload().unwrap(), Err(vec!["no".to_owned()]));
+    }
+
+    #[test]
+    fn the_interface_describes_itself() {
+        let daemon = Daemon::start();
+        let info = daemon.exchange(b"{\"method\":\"org.varlink.service.GetInfo\"}\0");
+        assert!(info.contains(r#""interfaces":["org.varlink.service","org.tunnel64d"]"#), "{info}");
+        let call = br#"{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.tunnel64d"}}"#;
+        let description = daemon.exchange(&[call.as_slice(), &[0]].concat());
+        assert!(description.contains("method Status() -> (status: Status)"), "{description}");
+    }
+
+    #[test]
+    fn calls_that_are_none_or_too_long_end_the_connection_and_nothing_else() {
+        let daemon = Daemon::start();
+        for call in [&b"\0"[..], b"{}\0", b"[1]\0", b"\xff\xfe\0", &[b' '; MAX_CALL + 1]] {
+            let mut stream = daemon.connect();
+            stream.write_all(call).unwrap();
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply).unwrap();
+            assert!(reply.contains("InvalidParameter"), "{reply}");
+        }
+        assert!(daemon.client().status().is_ok());
+    }
+
+    #[test]
+    fn whoever_says_nothing_makes_room_for_whoever_asks() {
+        let daemon = Daemon::start();
+        let mut regular = daemon.client();
+        regular.status().unwrap();
+        let mut silent: Vec<_> = (0..PLACES - 1).map(|_| daemon.connect()).collect();
+        regular.status().unwrap();
+        silent.extend((0..100).map(|_| daemon.connect()));
+        assert_eq!(daemon.client().status().unwrap()["name"], "tun0");
+        // The first to say nothing is the first to go.
+        silent[0].set_read_timeout(Some(PATIENCE / 2)).unwrap();
+        assert_eq!(silent[0].read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn whoever_asks_and_never_reads_is_dropped() {
+        let daemon = Daemon::start();
+        let mut flood = daemon.connect();
+        flood.set_write_timeout(Some(2 * PATIENCE)).unwrap();
+        let call = b"{\"method\":\"org.tunnel64d.Status\"}\0".repeat(64);
+        let refused = (0..10_000).find_map(|_| flood.write_all(&call).err()).expect("an end");
+        let closed = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        assert!(closed.contains(&refused.kind()), "{refused}");
+        assert!(daemon.client().status().is_ok());
+    }
+}

@@ -1,0 +1,222 @@
+//! A new configuration, applied to the running tunnel.
+//!
+//! What can fail comes first and touches nothing; what touches something cannot fail. The session
+//! stays, unless its peer is no longer one.
+
+use tokio::task::JoinSet;
+
+use crate::config::{Loaded, Ready, Settings};
+use crate::daemon::listening::Listening;
+use crate::daemon::parameters;
+use crate::daemon::reload::{Reason, Refused, Reloaded};
+use crate::daemon::worker::{Command, Loss};
+use crate::link::negotiate::Ours;
+use crate::link::session::{Parameters, StreamId};
+use crate::packet::offload::Accepts;
+use crate::report;
+use crate::service::messages;
+use crate::time::Time;
+use crate::transport::keys::PublicKey;
+use crate::transport::{Protection, tcp};
+use crate::wire::bye;
+
+use super::Tunnel;
+use super::snapshot::Connection;
+
+/// The key whose value is a file's content.
+const PRIVATE_KEY: &str = "security.private_key_file";
+
+/// A new configuration with all that had to be got for it.
+struct Prepared {
+    loaded: Loaded,
+    changed: Vec<String>,
+    protection: Protection,
+    tcp: tcp::Options,
+    ours: Ours,
+    session: Parameters,
+    port: Port,
+}
+
+/// The port to listen on.
+enum Port {
+    Stays,
+    Moves(Option<Box<Listening>>),
+}
+
+impl Tunnel {
+    /// Reads the configuration again and applies what has changed.
+    ///
+    /// # Errors
+    /// Why it was refused; nothing has changed then.
+    pub async fn reload(&mut self) -> Result<Reloaded, Refused> {
+        if self.ready {
+            self.notifier.reloading();
+        }
+        let result = match self.prepare() {
+            Ok(prepared) => Ok(self.apply(prepared).await),
+            Err(refused) => Err(refused),
+        };
+        match &result {
+            Ok(reloaded) => report!(messages::RELOADED, changed = reloaded),
+            Err(refused) => {
+                for reason in &refused.0 {
+                    report!(messages::RELOAD_REJECTED, error = reason);
+                }
+            }
+        }
+        if self.ready {
+            self.status = self.state().to_string();
+            self.notifier.ready(&self.status);
+        } else if self.settings.link.ready == Ready::Interface {
+            self.tell_ready();
+        }
+        result
+    }
+
+    fn prepare(&self) -> Result<Prepared, Refused> {
+        let (loaded, mut changed) = self.basis.read()?;
+        let settings = &loaded.settings;
+        let protection = parameters::protection(settings).map_err(Reason::from)?;
+        let named = |key: &str| changed.iter().any(|changed| changed == key);
+        if own_key(&protection) != own_key(&self.protection) && !named(PRIVATE_KEY) {
+            changed.push(PRIVATE_KEY.to_owned());
+        }
+        let ours = Ours {
+            mtu: settings.interface.mtu,
+            keepalive: settings.link.keepalive,
+            ..self.ours.clone()
+        };
+        let session =
+            parameters::session(settings, &protection, ours.clone()).map_err(Reason::from)?;
+        let tcp = parameters::tcp(settings);
+        if tcp != self.tcp {
+            Refused::unless_possible(&tcp)?;
+        }
+        let port = self.prepare_port(settings, &tcp)?;
+        Ok(Prepared { loaded, changed, protection, tcp, ours, session, port })
+    }
+
+    /// Binds the new port while the old one goes on.
+    fn prepare_port(&self, settings: &Settings, options: &tcp::Options) -> Result<Port, Refused> {
+        // Every connection that is accepted gets these anew, or makes no use of them.
+        let (unacknowledged_limit, source) = (self.tcp.unacknowledged_limit, self.tcp.source);
+        let alike = tcp::Options { unacknowledged_limit, source, ..options.clone() } == self.tcp;
+        if settings.link.listen == self.settings.link.listen && alike {
+            return Ok(Port::Stays);
+        }
+        let Some(address) = settings.link.listen else { return Ok(Port::Moves(None)) };
+        let present = self.listening.as_ref();
+        match Listening::in_place_of(present, address, options.clone(), Time::now()) {
+            Ok(listening) => Ok(Port::Moves(Some(Box::new(listening)))),
+            Err(source) => Err(Reason::Listen { address, source }.into()),
+        }
+    }
+
+    async fn apply(&mut self, prepared: Prepared) -> Reloaded {
+        let Prepared { loaded, changed, protection, tcp, ours, session, port } = prepared;
+        let settings = loaded.settings;
+        self.basis.level.set(parameters::level(settings.log.level));
+        self.peers.allow(parameters::peers(&settings));
+        if self.session.id().is_some() {
+            self.told_mtu = self.told_mtu.max(self.ours.mtu);
+        }
+        self.protection = protection;
+        self.tcp = tcp;
+        self.ours = ours;
+        self.session.reconfigure(session);
+        if let Port::Moves(listening) = port {
+            self.listening = listening.map(|listening| *listening);
+            self.listening.iter().for_each(Listening::mention);
+        }
+        let former = std::mem::replace(&mut self.settings, settings);
+        self.basis.leaves = loaded.origins;
+        self.reconfigure_workers();
+        self.reconfigure_interface(&former).await;
+        if !changed.is_empty() {
+            self.part_from_strangers(former.link.connect == self.settings.link.connect);
+            self.dial_anew();
+        }
+        Reloaded { changed, incomplete: self.interface.trouble().map(str::to_owned) }
+    }
+
+    /// Hands the workers their part of the settings.
+    pub(super) fn reconfigure_workers(&self) {
+        let accepts = Accepts::from_bits_truncate(self.ours.features);
+        let (settings, counters) = (&self.settings, &self.counters);
+        let mut parameters = parameters::worker(settings, self.workers.len(), accepts, counters);
+        // What the peer was told when the session began, it may go on sending.
+        parameters.sanitiser.mtu = parameters.sanitiser.mtu.max(self.told_mtu);
+        for worker in &self.workers {
+            worker.tell(Command::Reconfigure(Box::new(parameters.clone())));
+        }
+    }
+
+    async fn reconfigure_interface(&mut self, former: &Settings) {
+        let mut desired = parameters::desired(&self.settings);
+        match self.session.agreed() {
+            Some(agreed) => desired.mtu = agreed.mtu,
+            // What was agreed with the peer last holds until it is asked again.
+            None if former.interface.mtu == desired.mtu => desired.mtu = self.interface.mtu(),
+            None => {}
+        }
+        if former.interface != self.settings.interface {
+            self.interface.reconfigure(desired).await;
+        }
+    }
+
+    /// Ends the streams whose far end is no longer a peer.
+    fn part_from_strangers(&mut self, dials_as_before: bool) {
+        let strangers: Vec<_> = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| {
+                Some((*id, self.objection(connection, dials_as_before)?))
+            })
+            .collect();
+        for (id, why) in strangers {
+            self.part(id, why);
+        }
+    }
+
+    fn part(&mut self, id: StreamId, why: &'static str) {
+        for worker in &self.workers {
+            worker.tell(Command::Close(id, bye::Reason::Unwelcome));
+        }
+        self.lost(id, &Loss::Unwelcome(why));
+    }
+
+    /// What the configuration has against the far end of a connection, which may have been made
+    /// when there was another one.
+    pub(super) fn objection(
+        &self,
+        connection: &Connection,
+        dials_as_before: bool,
+    ) -> Option<&'static str> {
+        let pinned = &self.settings.security.peer_public_keys;
+        if connection.key.is_some_and(|key| !pinned.contains(&key)) {
+            return Some("its key is no longer in security.peer_public_keys");
+        }
+        // Where we have dialled is the peer; without keys, for as long as we would dial there.
+        let by_address = connection.accepted || (connection.key.is_none() && !dials_as_before);
+        (by_address && !self.peers.allows(connection.peer.ip()))
+            .then_some("its address is no longer in security.peer_addresses")
+    }
+
+    /// Without a session there is nothing to be careful of: what is on its way the old way is given
+    /// up, and the new way is tried at once.
+    fn dial_anew(&mut self) {
+        if self.session.id().is_some() {
+            return;
+        }
+        self.arrivals.dialled = JoinSet::new();
+        self.needed.clear();
+        self.session.start_over(Time::now());
+    }
+}
+
+fn own_key(protection: &Protection) -> Option<PublicKey> {
+    match protection {
+        Protection::Plaintext => None,
+        Protection::Tls(endpoint) => Some(endpoint.public_key()),
+    }
+}

@@ -1,0 +1,396 @@
+//! What is known of the line that the queue is in front of, and how much of what waits it is given.
+//!
+//! A congestion control that looks for loss fills the buffer at the bottleneck, and one that looks
+//! for the rate (BBR) keeps up to twice in flight of what the line holds. Either way packets wait
+//! where nobody decides about them. So on a slow line the bytes in flight are kept to what it
+//! carries in its shortest round trip and a little more:
+//!
+//! ```text
+//!   window = rate × (shortest round trip + slack)
+//! ```
+//!
+//! The slack is a queue that stands at the bottleneck: short, but never empty, so that the rate
+//! that is measured is the line's own and not an echo of the window.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Bytes handed to the connection ahead of what the kernel sends, on a fast line. Enough to keep it
+/// busy; the rest waits in the queue, where it can still be decided about.
+const AHEAD_MOST: usize = 192 * 1024;
+
+/// The same on the slowest line: three packets.
+const AHEAD_LEAST: usize = 4 * 1024;
+
+/// How often a line is looked at that needs no window.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long the rate is measured at a time, and over how many times the highest counts: a moment
+/// that was lost to something else must not slow the line down.
+const MEASURED: Duration = Duration::from_millis(200);
+const MEASUREMENTS: usize = 10;
+
+/// How long the round trip may stay longer than the window explains. Then it is not our queue that
+/// makes it so: somebody else's, or a longer path.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// How long the window is left open then.
+const OPEN: Duration = Duration::from_secs(30);
+
+/// How often in a row a queue must be seen to stand at the bottleneck before it is believed.
+const STANDS: u32 = 2;
+
+/// The least window: a line's round trip may be too short to measure.
+const WINDOW_LEAST: usize = 16 * 1024;
+
+/// What the kernel knows of the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// Bytes that the peer has acknowledged since the connection began.
+    pub acknowledged: u64,
+    /// What the connection has delivered lately, in bytes a second; 0 when that is not known.
+    pub delivery_rate: u64,
+    /// The smoothed round-trip time.
+    pub round_trip: Duration,
+    /// The shortest round-trip time in a long while.
+    pub least_round_trip: Duration,
+    /// Bytes on their way.
+    pub in_flight: usize,
+    /// Bytes that the kernel holds and has not sent.
+    pub unsent: usize,
+}
+
+/// The line between a queue and the peer.
+#[derive(Debug)]
+pub struct Line {
+    target: Duration,
+    looked: Option<Time>,
+    /// When the measurement under way began, and what had been acknowledged by then.
+    measuring: Option<(Time, u64)>,
+    /// Whether the queue has had something to give all the while.
+    backlogged: bool,
+    /// The last measurements, in bytes a second.
+    rates: VecDeque<u64>,
+    ahead: usize,
+    /// What may be in flight, on a slow line at whose bottleneck a queue has stood.
+    window: Option<usize>,
+    /// Bytes out of the queue's hands that have not arrived.
+    out: usize,
+    /// How often in a row a queue stood at the bottleneck.
+    standing: u32,
+    /// Since when the round trip is longer than the window explains.
+    unexplained: Option<Time>,
+    open_until: Time,
+}
+
+impl Line {
+    /// A line of which nothing is known; `target` is the queue's.
+    pub fn new(target: Duration) -> Self {
+        Self {
+            target,
+            looked: None,
+            measuring: None,
+            backlogged: true,
+            rates: VecDeque::with_capacity(MEASUREMENTS),
+            ahead: AHEAD_MOST,
+            window: None,
+            out: 0,
+            standing: 0,
+            unexplained: None,
+            open_until: Time::default(),
+        }
+    }
+
+    /// The connection is another one: nothing is known.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.target);
+    }
+
+    /// Whether it is time for [`Self::look`]: always, while what is in flight is bounded.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.window.is_some() || self.looked.is_none_or(|looked| now - looked >= LOOK)
+    }
+
+    /// What is known of the line holds on, with another target.
+    pub fn set_target(&mut self, target: Duration) {
+        self.target = target;
+    }
+
+    /// Bytes that the line carries within half the target: nothing longer should be handed out as
+    /// one piece.
+    pub fn ahead(&self) -> usize {
+        self.ahead
+    }
+
+    /// Bytes that the kernel may hold and not have sent.
+    pub fn unsent_limit(&self) -> usize {
+        self.ahead * 2
+    }
+
+    /// Whether what is in flight is bounded, so that room comes without the kernel saying so.
+    pub fn is_bounded(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// Whether a queue stands at the bottleneck: what leaves within [`Self::hold`] arrives no later.
+    pub fn is_busy(&self) -> bool {
+        self.window.is_some_and(|window| self.out > window / 8 * 7)
+    }
+
+    /// How long the last bytes of what was handed out may wait for others to share their segment.
+    pub fn hold(&self) -> Duration {
+        self.target / 2
+    }
+
+    /// The queue ran empty: what is measured now is not what the line could carry.
+    pub fn ran_empty(&mut self) {
+        self.backlogged = false;
+    }
+
+    /// Looks at the line while packets wait for it; gives the bytes that may be handed out.
+    pub fn look(&mut self, now: Time, seen: Seen) -> usize {
+        // Nothing waited for a while: what was acknowledged meanwhile says nothing.
+        if self.looked.is_some_and(|looked| now - looked > LOOK * 3) {
+            self.measuring = None;
+        }
+        self.looked = Some(now);
+        self.out = seen.in_flight + seen.unsent;
+        let slack = (self.target * 3 / 2).max(seen.least_round_trip / 4);
+        let standing = seen.round_trip.saturating_sub(seen.least_round_trip);
+        self.measure(now, seen, standing >= slack / 2);
+        self.judge(now, standing, slack);
+        let Some(window) = &mut self.window else { return self.ahead };
+        let rate = self.rates.iter().copied().max().unwrap_or(seen.delivery_rate);
+        *window = carried(rate, seen.least_round_trip + slack).max(WINDOW_LEAST);
+        let room = window.saturating_sub(self.out);
+        room.min(self.unsent_limit().saturating_sub(seen.unsent))
+    }
+
+    /// When the queue ran empty, or `stands` says that there is none at the bottleneck, what was
+    /// carried is not what could have been.
+    fn measure(&mut self, now: Time, seen: Seen, stands: bool) {
+        let Some((began, before)) = self.measuring else {
+            self.measuring = Some((now, seen.acknowledged));
+            self.backlogged = true;
+            return;
+        };
+        if self.rates.is_empty() && seen.delivery_rate > 0 {
+            self.set_ahead(seen.delivery_rate);
+        }
+        let elapsed = now - began;
+        if elapsed < MEASURED {
+            return;
+        }
+        let bytes = u128::from(seen.acknowledged.saturating_sub(before)) * 1_000_000;
+        let mut rate = u64::try_from(bytes / elapsed.as_micros()).unwrap_or(u64::MAX);
+        let fastest = self.rates.iter().copied().max();
+        if self.backlogged && self.window.is_some() && !stands {
+            // It was the window that kept it from carrying more.
+            rate += rate / 4;
+        }
+        if rate > 0 && (self.backlogged || stands || fastest.is_some_and(|fastest| rate > fastest))
+        {
+            self.rates.truncate(MEASUREMENTS - 1);
+            self.rates.push_front(rate);
+            self.set_ahead(rate.max(fastest.unwrap_or(0)));
+        }
+        self.measuring = Some((now, seen.acknowledged));
+        self.backlogged = true;
+    }
+
+    fn set_ahead(&mut self, rate: u64) {
+        self.ahead = carried(rate, self.target / 2).clamp(AHEAD_LEAST, AHEAD_MOST);
+    }
+
+    /// `standing` is how long packets wait on their way.
+    fn judge(&mut self, now: Time, standing: Duration, slack: Duration) {
+        let fast = self.ahead == AHEAD_MOST;
+        if fast || now < self.open_until {
+            self.window = None;
+            self.standing = 0;
+            return;
+        }
+        if standing <= slack * 2 {
+            self.unexplained = None;
+        }
+        if standing <= slack {
+            self.standing = 0;
+        } else if self.window.is_none() {
+            self.standing += 1;
+            if self.standing >= STANDS {
+                self.window = Some(WINDOW_LEAST);
+            }
+        } else if standing > slack * 2 {
+            let since = *self.unexplained.get_or_insert(now);
+            if now - since > PATIENCE {
+                self.unexplained = None;
+                self.open_until = now + OPEN;
+            }
+        }
+    }
+}
+
+fn carried(rate: u64, time: Duration) -> usize {
+    let bytes = u128::from(rate) * time.as_micros() / 1_000_000;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(1);
+    const LEAST: Duration = Duration::from_millis(20);
+
+    /// A bottleneck with a deep buffer, behind a congestion control that fills it as far as it is
+    /// let: bytes in, acknowledged one round trip after they have left the buffer.
+    struct Bottleneck {
+        /// Bytes a millisecond.
+        rate: usize,
+        /// What the congestion control would have in flight.
+        appetite: usize,
+        /// Delay that others cause.
+        others: Duration,
+        buffered: usize,
+        travelling: VecDeque<usize>,
+        in_flight: usize,
+        acknowledged: u64,
+        smoothed: Duration,
+        now: Time,
+    }
+
+    impl Bottleneck {
+        fn new(rate: usize, appetite: usize) -> Self {
+            Self {
+                rate,
+                appetite,
+                others: Duration::ZERO,
+                buffered: 0,
+                travelling: std::iter::repeat_n(0, 20).collect(),
+                in_flight: 0,
+                acknowledged: 0,
+                smoothed: LEAST,
+                now: Time::since_boot(Duration::from_secs(100)),
+            }
+        }
+
+        fn run(&mut self, line: &mut Line, milliseconds: usize) {
+            for _ in 0..milliseconds {
+                self.now += TICK;
+                let left = self.buffered.min(self.rate);
+                self.buffered -= left;
+                self.travelling.push_back(left);
+                let arrived = self.travelling.pop_front().unwrap();
+                self.in_flight -= arrived;
+                self.acknowledged += arrived as u64;
+                let waited = Duration::from_micros((self.buffered * 1000 / self.rate) as u64);
+                self.smoothed = (self.smoothed * 7 + LEAST + waited + self.others) / 8;
+                let room = self.appetite.saturating_sub(self.in_flight);
+                let allowed = match line.is_due(self.now) {
+                    true => line.look(self.now, self.seen()),
+                    false => usize::MAX,
+                };
+                let sent = if line.is_bounded() { room.min(allowed) } else { room };
+                self.in_flight += sent;
+                self.buffered += sent;
+            }
+        }
+
+        fn seen(&self) -> Seen {
+            Seen {
+                acknowledged: self.acknowledged,
+                delivery_rate: self.rate as u64 * 1000,
+                round_trip: self.smoothed,
+                least_round_trip: LEAST,
+                in_flight: self.in_flight,
+                unsent: 0,
+            }
+        }
+
+        fn waits(&self) -> Duration {
+            Duration::from_micros((self.buffered * 1000 / self.rate) as u64)
+        }
+
+        /// The share of the line that was used, in percent.
+        fn used(&mut self, line: &mut Line, milliseconds: usize) -> usize {
+            let before = self.acknowledged;
+            self.run(line, milliseconds);
+            let carried = usize::try_from(self.acknowledged - before).unwrap();
+            carried * 100 / (self.rate * milliseconds)
+        }
+    }
+
+    fn line() -> Line {
+        Line::new(Duration::from_millis(5))
+    }
+
+    #[test]
+    fn a_queue_that_stands_is_made_short_and_the_line_stays_full() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 200_000));
+        bottleneck.run(&mut line, 3000);
+        assert!(bottleneck.used(&mut line, 10_000) >= 99);
+        let waits = bottleneck.waits();
+        assert!(waits < Duration::from_millis(12), "{waits:?}");
+        assert!(waits > Duration::from_millis(2), "{waits:?}");
+    }
+
+    #[test]
+    fn a_piece_is_what_the_line_carries_within_half_the_target() {
+        for (rate, ahead) in [(500, AHEAD_LEAST), (10_000, 25_000), (1 << 30, AHEAD_MOST)] {
+            let mut line = line();
+            Bottleneck::new(rate, rate * 80).run(&mut line, 2000);
+            let within = ahead / 50;
+            assert!(line.ahead().abs_diff(ahead) <= within, "{} at {rate}", line.ahead());
+        }
+    }
+
+    #[test]
+    fn a_line_at_which_nothing_stands_is_left_alone() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 50_000));
+        bottleneck.run(&mut line, 60_000);
+        assert!(!line.is_bounded());
+    }
+
+    #[test]
+    fn a_line_that_becomes_faster_is_followed_and_a_slower_one_too() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 2_000_000));
+        bottleneck.run(&mut line, 3000);
+        assert!(line.is_bounded());
+        bottleneck.rate = 25_000;
+        bottleneck.run(&mut line, 3000);
+        assert!(bottleneck.used(&mut line, 2000) >= 95);
+        bottleneck.rate = 2_500;
+        bottleneck.run(&mut line, 10_000);
+        assert!(bottleneck.waits() < Duration::from_millis(15), "{:?}", bottleneck.waits());
+        assert!(bottleneck.used(&mut line, 2000) >= 95);
+    }
+
+    #[test]
+    fn a_wait_that_others_cause_does_not_slow_us_for_long() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 60_000));
+        bottleneck.others = Duration::from_millis(80);
+        assert!(bottleneck.used(&mut line, 90_000) >= 85);
+    }
+
+    #[test]
+    fn a_pause_is_not_taken_for_a_slow_line() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 200_000));
+        bottleneck.run(&mut line, 3000);
+        let ahead = line.ahead();
+        line.ran_empty();
+        bottleneck.now += Duration::from_secs(60);
+        bottleneck.run(&mut line, 100);
+        assert_eq!(line.ahead(), ahead);
+    }
+
+    #[test]
+    fn another_connection_starts_without_a_window() {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 200_000));
+        bottleneck.run(&mut line, 3000);
+        line.forget();
+        assert!(!line.is_bounded());
+        assert_eq!(line.ahead(), AHEAD_MOST);
+    }
+}
