@@ -10,6 +10,7 @@ gets into a job's result, the mine, or the master's cache.
 
 import glob
 import json
+import math
 import os
 import re
 import subprocess
@@ -124,8 +125,8 @@ def wait_connected(name=None, timeout=30):
     names = [name] if name else [each for each in tunnels() if status(each)["enabled"]]
     deadline = time.monotonic() + int(timeout)
     for each in names:
-        left = max(0, deadline - time.monotonic())
-        ended = _run(["status", _name(each), "--json", "--wait-connected", f"{left:.1f}"])
+        left = max(0, math.ceil(deadline - time.monotonic()))
+        ended = _run(["status", _name(each), "--json", "--wait-connected", str(left)])
         if ended["retcode"] != 0:
             reason = status(each)["says"]
             raise CommandExecutionError(f"{each}: not connected after {timeout} s: {reason}")
@@ -402,9 +403,7 @@ def binary():
 
 
 def _run(arguments):
-    return __salt__["cmd.run_all"](
-        [binary(), *arguments], python_shell=False, ignore_retcode=True
-    )
+    return __salt__["cmd.run_all"]([binary(), *arguments], python_shell=False, ignore_retcode=True)
 
 
 def _check(arguments):

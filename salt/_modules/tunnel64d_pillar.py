@@ -166,9 +166,9 @@ def _judge_package(found, package):
         found.append(f"tunnel64d:package:{where}: missing, and `from: {where}` needs it")
     if where is None and len(given) > 1:
         found.append(f"tunnel64d:package: {' and '.join(given)} are given (say which with `from`)")
-    if package.get("source") and where in (None, "source") and not package.get("source_hash"):
-        if not str(package["source"]).startswith("salt://"):
-            found.append("tunnel64d:package:source_hash: missing (sha256=… of the file)")
+    source = str(package.get("source") or "salt://")
+    if not source.startswith("salt://") and not package.get("source_hash"):
+        found.append("tunnel64d:package:source_hash: missing (sha256=… of the file)")
     if package.get("path") and not str(package["path"]).startswith("/"):
         found.append("tunnel64d:package:path: expected an absolute path on the minion")
 

@@ -160,8 +160,7 @@ def manager_of(dev):
     if network_file(dev):
         return "networkd"
     if salt.utils.path.which("ifquery"):
-        asked = __salt__["cmd.run_all"](["ifquery", dev], python_shell=False, ignore_retcode=True)
-        if asked["retcode"] == 0:
+        if _run(["ifquery", dev])["retcode"] == 0:
             return "ifupdown"
     return "unit"
 
@@ -176,14 +175,11 @@ def network_file(dev):
 
         salt '*' tunnel64d_route.network_file eth2
     """
-    try:
-        with open(f"/sys/class/net/{dev}/ifindex", encoding="ascii") as file:
-            state = f"/run/systemd/netif/links/{int(file.read())}"
-        with open(state, encoding="utf-8") as file:
-            found = re.search(r"^NETWORK_FILE=(.+)$", file.read(), re.MULTILINE)
-    except FileNotFoundError:
+    # To ask networkd would start it where it does not run.
+    if _run(["systemctl", "is-active", "--quiet", "systemd-networkd"])["retcode"] != 0:
         return None
-    return found.group(1) if found else None
+    told = _run(["networkctl", "--json=short", "status", dev])
+    return json.loads(told["stdout"]).get("NetworkFile") if told["retcode"] == 0 else None
 
 
 def boot_files(route, manager):
@@ -267,19 +263,13 @@ def after_files(changed):
         salt '*' tunnel64d_route.after_files '[/etc/systemd/network/eth2.network.d/x.conf]'
     """
     if any(path.startswith(NETWORKD_DIR) for path in changed):
-        __salt__["cmd.run_all"](["networkctl", "reload"], python_shell=False, ignore_retcode=True)
+        _run(["networkctl", "reload"])
     units = [os.path.basename(path) for path in changed if path.startswith(UNIT_DIR)]
     for unit in units:
         there = os.path.exists(f"{UNIT_DIR}/{unit}")
-        __salt__["cmd.run_all"](
-            ["systemctl", "enable" if there else "disable", unit],
-            python_shell=False,
-            ignore_retcode=True,
-        )
+        _run(["systemctl", "enable" if there else "disable", unit])
     if units:
-        __salt__["cmd.run_all"](
-            ["systemctl", "daemon-reload"], python_shell=False, ignore_retcode=True
-        )
+        _run(["systemctl", "daemon-reload"])
 
 
 def _agree(found, route):
@@ -294,9 +284,11 @@ def _located(route, table):
 
 
 def _ip(destination, arguments):
-    return __salt__["cmd.run_all"](
-        ["ip", f"-{_family(destination)}", *arguments], python_shell=False, ignore_retcode=True
-    )
+    return _run(["ip", f"-{_family(destination)}", *arguments])
+
+
+def _run(command):
+    return __salt__["cmd.run_all"](command, python_shell=False, ignore_retcode=True)
 
 
 def _family(destination):

@@ -8,7 +8,7 @@ import re
 
 from salt.exceptions import CommandExecutionError
 
-HEADER = "# Written by Salt, state tunnel64d_sysctl.present. `before` is what its removal puts back.\n"
+HEADER = "# Written by Salt, state tunnel64d_sysctl.present. Its removal puts `before` back.\n"
 ENTRY = re.compile(r"# before: (?P<before>.*)\n(?P<key>\S+) = (?P<value>.*)\n")
 
 

@@ -32,28 +32,17 @@ def key_present(name, group="tunnel64d", mode="0640"):
     There is a private key in the file ``name``, which root may write and ``group`` may read. It is
     made here, once; a key that is there stays, whatever it is.
     """
-    ret = _ret(name, "The key is there.")
-    there = os.path.exists(name)
+    if os.path.exists(name):
+        return _key_kept(name, group, mode)
+    ret = _ret(name, "A private key was made.")
+    ret["changes"]["public key"] = {"old": None, "new": "will be made here"}
+    if __opts__["test"]:
+        return _foreseen(ret, "A private key would be made.")
     try:
-        if not there:
-            ret["changes"]["public key"] = {"old": None, "new": "will be made here"}
-        else:
-            __salt__["tunnel64d.pubkey_of"](name)
-            checked = __states__["file.managed"](
-                name, replace=False, user="root", group=group, mode=mode, show_changes=False
-            )
-            ret.update(result=checked["result"], changes=checked["changes"])
-            if checked["changes"] or not checked["result"]:
-                ret["comment"] = checked["comment"]
-            return ret
-        if __opts__["test"]:
-            return _foreseen(ret, "A private key would be made.")
-        public = __salt__["tunnel64d.make_key"](name)
+        ret["changes"]["public key"]["new"] = __salt__["tunnel64d.make_key"](name)
     except CommandExecutionError as error:
-        return _failed(ret, f"{error} (remove the file to have another key made)" if there else error)
+        return _failed(ret, error)
     __salt__["file.check_perms"](name, None, "root", group, mode)
-    ret["changes"]["public key"]["new"] = public
-    ret["comment"] = "A private key was made."
     return ret
 
 
@@ -75,7 +64,7 @@ def config_present(name, config, problems=(), group="tunnel64d", mode="0640"):
             if not __opts__["test"]:
                 raise
             ret["changes"] = {path: "written"}
-            return _foreseen(ret, f"{path} would be written. It is checked once there is a tunnel64d.")
+            return _foreseen(ret, f"{path} would be written, and checked by then.")
         mistakes = __salt__["tunnel64d.check_config"](name, config)
     except CommandExecutionError as error:
         return _rejected(ret, [error], path)
@@ -199,9 +188,7 @@ def mod_watch(
     return ret
 
 
-def route_present(
-    name, dev, via=None, metric=None, table=None, source=None, persist="auto"
-):
+def route_present(name, dev, via=None, metric=None, table=None, source=None, persist="auto"):
     """
     The kernel has this route to the prefix ``name``, and has it again after a boot.
 
@@ -210,17 +197,16 @@ def route_present(
         configures the interface ``dev``.
     """
     ret = _ret(name, "The route is there.")
-    route_of = "tunnel64d_route"
     try:
-        route = __salt__[f"{route_of}.wanted"](name, via, dev, metric, table, source)
-        manager = __salt__[f"{route_of}.manager_of"](dev) if persist == "auto" else persist
-        files = __salt__[f"{route_of}.boot_files"](route, manager)
-        stale = set(__salt__[f"{route_of}.boot_files_there"](name, table)) - set(files)
-        if not __salt__[f"{route_of}.is_live"](route):
-            old = [__salt__[f"{route_of}.text"](each) for each in __salt__[f"{route_of}.live"](name, table)]
-            new = __salt__[f"{route_of}.text"](route)
-            ret["changes"]["route"] = {"old": ", ".join(old) or None, "new": new}
-        writes = {path: each for path, each in files.items() if not _is_file(path, *each)}
+        route = __salt__["tunnel64d_route.wanted"](name, via, dev, metric, table, source)
+        manager = __salt__["tunnel64d_route.manager_of"](dev) if persist == "auto" else persist
+        files = __salt__["tunnel64d_route.boot_files"](route, manager)
+        if not __salt__["tunnel64d_route.is_live"](route):
+            new = __salt__["tunnel64d_route.text"](route)
+            ret["changes"]["route"] = {"old": _live(name, table), "new": new}
+        there = __salt__["tunnel64d_route.boot_files_there"](name, table)
+        stale = [path for path in there if path not in files]
+        writes = {path: file for path, file in files.items() if not _is_file(path, *file)}
         ret["changes"].update(dict.fromkeys(writes, "written"))
         ret["changes"].update(dict.fromkeys(stale, "removed"))
         if not ret["changes"]:
@@ -230,12 +216,8 @@ def route_present(
         for path in stale:
             os.remove(path)
         for path, (text, mode) in writes.items():
-            written = __states__["file.managed"](
-                path, contents=text, user="root", group="root", mode=mode, makedirs=True
-            )
-            if not written["result"]:
-                return _failed(ret, written["comment"])
-        __salt__[f"{route_of}.after_files"]([*writes, *stale])
+            _write(path, text, mode)
+        __salt__["tunnel64d_route.after_files"]([*writes, *stale])
         _settle(route)
     except CommandExecutionError as error:
         return _failed(ret, error)
@@ -249,10 +231,9 @@ def route_absent(name, table=None, **_):
     """
     ret = _ret(name, "There is no such route.")
     try:
-        routes = __salt__["tunnel64d_route.live"](name, table)
+        old = _live(name, table)
         files = __salt__["tunnel64d_route.boot_files_there"](name, table)
-        if routes:
-            old = ", ".join(__salt__["tunnel64d_route.text"](route) for route in routes)
+        if old:
             ret["changes"]["route"] = {"old": old, "new": None}
         ret["changes"].update(dict.fromkeys(files, "removed"))
         if not ret["changes"]:
@@ -271,12 +252,27 @@ def route_absent(name, table=None, **_):
     return ret
 
 
+def _key_kept(name, group, mode):
+    ret = _ret(name, "The key is there.")
+    try:
+        __salt__["tunnel64d.pubkey_of"](name)
+    except CommandExecutionError as error:
+        return _failed(ret, f"{error} (remove the file to have another key made)")
+    kept = __states__["file.managed"](
+        name, replace=False, user="root", group=group, mode=mode, show_changes=False
+    )
+    ret.update(result=kept["result"], changes=kept["changes"])
+    if kept["changes"] or not kept["result"]:
+        ret["comment"] = kept["comment"]
+    return ret
+
+
 def _apply(name, apply):
     if apply != "restart":
         asked = __salt__["tunnel64d.try_reload"](name)
         if not asked["reasons"]:
             _touch(_stamp(name))
-            return " ".join(["reloaded", *(asked["changed"] and [f"({', '.join(asked['changed'])})"])])
+            return f"reloaded ({', '.join(asked['changed']) or 'nothing changed'})"
         if apply == "reload" or not asked["restart_helps"]:
             raise CommandExecutionError("\n".join(["not reloaded:", *asked["reasons"]]))
     _restart(name)
@@ -343,6 +339,19 @@ def _settle(route):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
+
+
+def _live(destination, table):
+    routes = __salt__["tunnel64d_route.live"](destination, table)
+    return ", ".join(__salt__["tunnel64d_route.text"](route) for route in routes) or None
+
+
+def _write(path, text, mode):
+    written = __states__["file.managed"](
+        path, contents=text, user="root", group="root", mode=mode, makedirs=True
+    )
+    if not written["result"]:
+        raise CommandExecutionError(written["comment"])
 
 
 def _is_file(path, text, mode):

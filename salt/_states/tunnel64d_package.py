@@ -35,7 +35,7 @@ def installed(name, path=None, version=None, refresh=True):
             ret.update(result=None, comment=f"{name} {new or ''} would be installed.")
             return ret
         if path:
-            __salt__["pkg.install"](sources=[{name: path}])
+            _install_file(path)
         else:
             __salt__["pkg.install"](name, version=new, refresh=refresh)
         now = _installed(name)
@@ -83,6 +83,21 @@ def _offered(name, path, version, now, refresh):
             f"{path}: this is version {found['Version']}, but the pillar wants {version}"
         )
     return found["Version"]
+
+
+def _install_file(path):
+    """Salt's own pkg.install refuses a file that is older than what is there."""
+    ended = __salt__["cmd.run_all"](
+        ["apt-get", "-q", "-y", "--allow-downgrades", "-o", "DPkg::Lock::Timeout=120",
+         "-o", "DPkg::Options::=--force-confold", "-o", "DPkg::Options::=--force-confdef",
+         "-o", "Dpkg::Use-Pty=0", "install", path],
+        python_shell=False,
+        ignore_retcode=True,
+        env={"DEBIAN_FRONTEND": "noninteractive"},
+    )  # fmt: skip
+    if ended["retcode"] != 0:
+        errors = [line for line in ended["stderr"].splitlines() if line.startswith("E: ")]
+        raise CommandExecutionError("\n".join(errors) or ended["stderr"] or ended["stdout"])
 
 
 def _run(command):

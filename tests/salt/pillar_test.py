@@ -3,6 +3,7 @@
 import unittest
 
 import yaml
+
 from formula import FORMULA, load
 
 MODULES, _ = load()

@@ -24,9 +24,7 @@ class Sysctl(unittest.TestCase):
         return MODULES["tunnel64d_sysctl.value"](KEY)
 
     def present(self, value, states=STATES):
-        return states["tunnel64d_sysctl.present"](
-            self.path, values={KEY: value} if value else {}
-        )
+        return states["tunnel64d_sysctl.present"](self.path, values={KEY: value} if value else {})
 
     def test_a_setting_comes_drifts_and_goes_back_to_what_it_was(self):
         self.assertIsNone(self.present(33, TESTING)["result"])

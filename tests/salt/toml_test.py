@@ -1,7 +1,8 @@
 """The pillar as TOML: what comes out means what went in."""
 
-import tomllib
 import unittest
+
+import tomllib
 
 from formula import load
 

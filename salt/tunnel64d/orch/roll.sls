@@ -12,7 +12,7 @@
 
 tunnel64d-roll:
   test.fail_without_changes:
-    - comment: 'name the minions: pillar=''{"roll": {"minions": ["gw1", "gw2"]}}'''
+    - comment: no minions are named (pillar key roll:minions, in the order in which to go)
 {%- else %}
 
 # Keys before everything else: each end needs the other's public one.

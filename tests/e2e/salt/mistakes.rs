@@ -29,7 +29,7 @@ fn a_wrong_pillar_says_what_and_where_and_leaves_the_tunnel_as_it_was() {
         ),
         (
             r#"{"tunnels": {"tun0": {"security": {"peer_public_keys": []}}}}"#,
-            format!("{tunnel}security.peer_public_keys: "),
+            format!("{tunnel}security.mode: mode = \"tls\" needs peer_public_keys"),
         ),
         (
             r#"{"tunnels": {"tun0": {"peers": [{"minion": "far"}]}}}"#,
