@@ -159,10 +159,8 @@ def manager_of(dev):
     """
     if network_file(dev):
         return "networkd"
-    if salt.utils.path.which("ifquery"):
-        if _run(["ifquery", dev])["retcode"] == 0:
-            return "ifupdown"
-    return "unit"
+    asked = salt.utils.path.which("ifquery") and _run(["ifquery", dev])
+    return "ifupdown" if asked and asked["retcode"] == 0 else "unit"
 
 
 def network_file(dev):

@@ -140,8 +140,8 @@ def running(name, apply="auto", wait_connected=0, wait="always", restart_outdate
         whether an upgraded package restarts what still runs the old program.
     """
     ret = _ret(name, "The tunnel runs.")
+    found = __salt__["tunnel64d.status"](name)
     try:
-        found = __salt__["tunnel64d.status"](name)
         if found["state"] not in ("active", "activating", "reloading"):
             what, act = "started", _start
         elif restart_outdated and __salt__["tunnel64d.outdated"](name):
@@ -150,16 +150,12 @@ def running(name, apply="auto", wait_connected=0, wait="always", restart_outdate
             return mod_watch(name, None, apply, wait_connected, wait)
         else:
             return ret
-        ret["changes"] = {name: what}
-        if __opts__["test"]:
-            return _foreseen(ret, f"The tunnel would be {what}.")
-        _demand_valid(name)
-        act(name)
-        _await_peer(name, wait_connected, wait, found)
     except CommandExecutionError as error:
         return _failed(ret, error)
-    ret["comment"] = f"The tunnel was {what}. {__salt__['tunnel64d.status'](name)['says']}"
-    return ret
+    if __opts__["test"]:
+        ret["changes"] = {name: what}
+        return _foreseen(ret, f"The tunnel would be {what}.")
+    return _change(ret, lambda: act(name) or what, wait_connected, wait)
 
 
 def mod_watch(
@@ -176,16 +172,7 @@ def mod_watch(
         what = words.get(apply, f"{apply}ed")
         ret["changes"] = {name: what}
         return _foreseen(ret, f"The tunnel would be {what}.")
-    try:
-        found = __salt__["tunnel64d.status"](name)
-        _demand_valid(name)
-        what = _apply(name, apply)
-        _await_peer(name, wait_connected, wait, found)
-    except CommandExecutionError as error:
-        return _failed(ret, error)
-    ret["changes"] = {name: what}
-    ret["comment"] = f"The tunnel was {what}. {__salt__['tunnel64d.status'](name)['says']}"
-    return ret
+    return _change(ret, lambda: _apply(name, apply), wait_connected, wait)
 
 
 def route_present(name, dev, via=None, metric=None, table=None, source=None, persist="auto"):
@@ -267,6 +254,24 @@ def _key_kept(name, group, mode):
     return ret
 
 
+def _change(ret, act, wait_connected, wait):
+    """Changes a tunnel by ``act``, which says what it did, and waits for the peer."""
+    name = ret["name"]
+    try:
+        before = __salt__["tunnel64d.status"](name)
+        _demand_valid(name)
+        ret["changes"] = {name: act()}
+        if int(wait_connected) and (wait == "always" or before["connected"]):
+            __salt__["tunnel64d.wait_connected"](name, wait_connected)
+    except CommandExecutionError as error:
+        # Salt would have mod_watch try again, which finds nothing left to do and calls it well.
+        ret.update(result=False, comment=str(error), skip_watch=True)
+        return ret
+    says = __salt__["tunnel64d.status"](name)["says"]
+    ret["comment"] = f"The tunnel was {ret['changes'][name]}. {says}"
+    return ret
+
+
 def _apply(name, apply):
     if apply != "restart":
         asked = __salt__["tunnel64d.try_reload"](name)
@@ -315,11 +320,6 @@ def _command(arguments):
 
 def _waits_for_peer(found):
     return found["state"] == "activating" and found["daemon"].get("state") != "not_running"
-
-
-def _await_peer(name, seconds, wait, before):
-    if int(seconds) and (wait == "always" or before["connected"]):
-        __salt__["tunnel64d.wait_connected"](name, seconds)
 
 
 def _demand_valid(name):
