@@ -31,6 +31,7 @@ fn what_the_formula_brought_it_takes_away_again() {
     let again = near.apply("tunnel64d.clean");
     assert_eq!(again.succeeds().changed(), [""; 0], "{}", again.text());
 
+    near.apply("test=True").succeeds();
     near.apply("").succeeds();
     near.await_success(PING, SOON);
     assert_eq!(near.run("cat /etc/tunnel64d/tun0.key"), key, "peers still know this one");
