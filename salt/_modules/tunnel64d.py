@@ -254,8 +254,9 @@ def pubkey_of(path):
     except OSError as error:
         raise CommandExecutionError(f"{path}: {error.strerror}") from error
     if ended.returncode != 0:
+        why = ended.stderr.strip().replace("stdin: ", "")
         raise CommandExecutionError(
-            f"{path}: no key: {ended.stderr.strip().replace('stdin: ', '')}"
+            f"{path}: no key: {why} (remove the file to have another key made)"
         )
     return ended.stdout.strip()
 

@@ -37,6 +37,7 @@ TUNNEL = {
     "purge": bool,
     "wait_connected": int,
 }
+HASH = re.compile(r"(sha1|sha224|sha256|sha384|sha512)=[0-9a-fA-F]{40,128}\Z")
 NOUNS = {bool: "true or false", int: "a whole number", str: "a text", list: "a list",
          dict: "a mapping"}  # fmt: skip
 
@@ -169,6 +170,9 @@ def _judge_package(found, package):
     source = str(package.get("source") or "salt://")
     if not source.startswith("salt://") and not package.get("source_hash"):
         found.append("tunnel64d:package:source_hash: missing (sha256=… of the file)")
+    given_hash = package.get("source_hash")
+    if given_hash and not HASH.match(str(given_hash)):
+        found.append("tunnel64d:package:source_hash: expected sha256=… and 64 hexadecimal digits")
     if package.get("path") and not str(package["path"]).startswith("/"):
         found.append("tunnel64d:package:path: expected an absolute path on the minion")
 

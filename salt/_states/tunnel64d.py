@@ -196,6 +196,9 @@ def route_present(name, dev, via=None, metric=None, table=None, source=None, per
             return ret
         if __opts__["test"]:
             return _foreseen(ret, "The route would be set.")
+        # First: what the kernel refuses is not written down for the next boot either.
+        if "route" in ret["changes"]:
+            __salt__["tunnel64d_route.set_live"](route)
         for path in stale:
             os.remove(path)
         for path, (text, mode) in writes.items():
@@ -241,7 +244,7 @@ def _key_kept(name, group, mode):
         if _has_daemon():
             __salt__["tunnel64d.pubkey_of"](name)
     except CommandExecutionError as error:
-        return _failed(ret, f"{error} (remove the file to have another key made)")
+        return _failed(ret, error)
     kept = __states__["file.managed"](
         name, replace=False, user="root", group=group, mode=mode, show_changes=False
     )

@@ -14,7 +14,7 @@ import os
 from salt.exceptions import CommandExecutionError
 
 
-def installed(name, path=None, version=None, refresh=True):
+def installed(name, path=None, version=None, source_hash=None, refresh=True):
     """
     The package ``name`` is installed, from the file ``path``, or else from a repository that apt
     knows. Running tunnels are not touched.
@@ -22,10 +22,15 @@ def installed(name, path=None, version=None, refresh=True):
     version
         the one version to have, or ``latest``. Without it: that of the file, or, from a
         repository, whatever is installed.
+    source_hash
+        of the file, such as ``sha256=…``; one with another is refused. (Salt itself does not look
+        at the hash of a file that comes from its own file server.)
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
         now = _installed(name)
+        if path and source_hash and os.path.exists(path):
+            _demand_hash(path, source_hash)
         new = _offered(name, path, version, now, refresh)
         if new is not None and new == now:
             ret["comment"] = f"{name} {now} is installed."
@@ -83,6 +88,16 @@ def _offered(name, path, version, now, refresh):
             f"{path}: this is version {found['Version']}, but the pillar wants {version}"
         )
     return found["Version"]
+
+
+def _demand_hash(path, source_hash):
+    kind, wanted = source_hash.split("=")
+    found = __salt__["file.get_hash"](path, kind)
+    # A test looks at the file that was there before the one that is to come.
+    if found != wanted.lower() and not __opts__["test"]:
+        raise CommandExecutionError(
+            f"{path}: its {kind} is {found}, but the pillar's source_hash says {wanted}"
+        )
 
 
 def _install_file(path):

@@ -32,6 +32,10 @@ class Pillar(unittest.TestCase):
                 {"package": {"source": "https://example.org/t.deb"}},
                 "tunnel64d:package:source_hash: missing",
             ),
+            (
+                {"package": {"source": "salt://b", "source_hash": "sha256=12"}},
+                "tunnel64d:package:source_hash: expected sha256=",
+            ),
             ({"package": {"path": "/a", "source": "salt://b"}}, "source and path are given"),
             ({"tunnels": {"tun0": None}}, "tunnel64d:tunnels:tun0: expected a mapping"),
             ({"tunnels": {"tun0": {"enabled": "yes"}}}, "tunnel64d:tunnels:tun0:enabled: 'yes'"),

@@ -47,6 +47,9 @@ tunnel64d-package:
     {%- if package_from != 'repository' %}
     - path: {{ package_file | json }}
     {%- endif %}
+    {%- if package_from == 'source' and package.source_hash %}
+    - source_hash: {{ package.source_hash | json }}
+    {%- endif %}
     {%- if package.version %}
     - version: {{ package.version | json }}
     {%- endif %}

@@ -11,7 +11,7 @@ fn a_wrong_pillar_says_what_and_where_and_leaves_the_tunnel_as_it_was() {
     let pair = Pair::boot(&world, Release::Bookworm, CURRENT);
     pair.raise();
     let near = &pair.near;
-    let all = "cat /etc/tunnel64d/*; ls -l --time-style=full-iso /etc/tunnel64d; ip -6 route";
+    let all = "ls /etc/systemd/system; cat /etc/tunnel64d/*; ls -l --time-style=full-iso /etc/tunnel64d; ip -6 route";
     let (pid, before) = (near.pid(), near.run(all));
     let tunnel = "pillar tunnel64d:tunnels:tun0: ";
     for (change, what) in [
@@ -54,7 +54,7 @@ fn a_wrong_pillar_says_what_and_where_and_leaves_the_tunnel_as_it_was() {
         ),
         (
             r#"{"package": {"source_hash": "sha256=0000000000000000000000000000000000000000000000000000000000000000"}}"#,
-            "salt://tunnel64d.deb".to_owned(),
+            "but the pillar's source_hash says 00000000".to_owned(),
         ),
         (
             r#"{"package": {"version": "99.0"}}"#,
