@@ -228,8 +228,9 @@ def route_absent(name, table=None, **_):
             return _foreseen(ret, "The route would be removed.")
         for path in files:
             os.remove(path)
-            if not os.listdir(os.path.dirname(path)):
-                os.rmdir(os.path.dirname(path))
+            drop_ins = os.path.dirname(path)
+            if drop_ins.endswith(".network.d") and not os.listdir(drop_ins):
+                os.rmdir(drop_ins)
         __salt__["tunnel64d_route.after_files"](files)
         __salt__["tunnel64d_route.unset_live"](name, table)
     except CommandExecutionError as error:

@@ -138,14 +138,11 @@ impl Run {
         self.states.iter().filter(|(_, state)| changes(state)).map(|(id, _)| id.as_str()).collect()
     }
 
-    /// The changes of a state.
-    pub fn changes(&self, id: &str) -> &Value {
-        &self.state(id)["changes"]
-    }
-
     /// The comment of a state.
     pub fn comment(&self, id: &str) -> &str {
-        self.state(id)["comment"].as_str().expect("a text")
+        let found = self.states.iter().find(|(name, _)| name == id);
+        let (_, state) = found.unwrap_or_else(|| panic!("no state {id}: {}", self.text()));
+        state["comment"].as_str().expect("a text")
     }
 
     /// All that was returned.
@@ -155,10 +152,5 @@ impl Run {
             text += &format!("{id}: {state}\n");
         }
         text
-    }
-
-    fn state(&self, id: &str) -> &Value {
-        let found = self.states.iter().find(|(name, _)| name == id);
-        &found.unwrap_or_else(|| panic!("no state {id}: {}", self.text())).1
     }
 }

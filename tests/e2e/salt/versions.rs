@@ -69,14 +69,24 @@ fn works(release: Release, version: &str) {
 }
 
 fn a_change_reaches_the_daemon(pair: &Pair) {
-    let key = pair.near.run("cat /etc/tunnel64d/tun0.key");
-    let change = r#"pillar='{"tunnel64d": {"tunnels": {"tun0": {"interface": {"mtu": 1400}}}}}'"#;
-    let expected = ["tunnel64d-tun0-config", "tunnel64d-tun0-running"];
-    let foreseen = pair.near.apply(&format!("{change} test=True"));
-    assert_eq!(foreseen.succeeds().changed(), expected, "{}", foreseen.text());
-    let run = pair.near.apply(change);
-    assert_eq!(run.succeeds().changed(), expected, "{}", run.text());
-    pair.near.await_success("ip link show tun0 | grep -q 'mtu 1400'", SOON);
-    pair.near.await_success(PING, SOON);
-    assert_eq!(pair.near.run("cat /etc/tunnel64d/tun0.key"), key);
+    let near = &pair.near;
+    let key = near.run("cat /etc/tunnel64d/tun0.key");
+    for (change, done, same) in [
+        (r#""interface": {"mtu": 1400}"#, "reloaded (interface.mtu)", true),
+        (r#""interface": {"mtu": 1400}, "link": {"streams": 2}"#, "restarted", false),
+    ] {
+        let pillar =
+            format!(r#"pillar='{{"tunnel64d": {{"tunnels": {{"tun0": {{{change}}}}}}}}}'"#);
+        let (pid, expected) = (near.pid(), ["tunnel64d-tun0-config", "tunnel64d-tun0-running"]);
+        let foreseen = near.apply(&format!("{pillar} test=True"));
+        assert_eq!(foreseen.succeeds().changed(), expected, "{}", foreseen.text());
+        let run = near.apply(&pillar);
+        assert_eq!(run.succeeds().changed(), expected, "{}", run.text());
+        let comment = run.comment("tunnel64d-tun0-running");
+        assert!(comment.contains(&format!("The tunnel was {done}")), "{comment}");
+        assert_eq!(near.pid() == pid, same);
+        near.await_success("ip link show tun0 | grep -q 'mtu 1400'", SOON);
+        near.await_success(PING, SOON);
+    }
+    assert_eq!(near.run("cat /etc/tunnel64d/tun0.key"), key);
 }
