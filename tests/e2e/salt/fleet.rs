@@ -34,7 +34,7 @@ fn a_roll_stops_at_the_first_end_that_does_not_come_back(fleet: &Fleet<'_>) {
     fleet.pillar_of(&fleet.far, "queue: {target: 6ms}");
     let said = fleet.roll().expect_err("near does not come back");
     assert!(said.contains("tun0: not connected after 5 s"), "{said}");
-    assert_eq!((fleet.far.run(file), fleet.far.pid()), (before, pid), "far was left alone");
+    assert_eq!((fleet.far.run(file), fleet.far.pid()), (before, pid), "far: {said}");
 
     fleet.pillar("queue: {target: 6ms}", "queue: {target: 6ms}");
     fleet.roll().expect("both ends come back");
@@ -140,7 +140,7 @@ impl<'w> Fleet<'w> {
             let public = minion.run("tunnel64d pubkey </etc/tunnel64d/tun0.key");
             let search = |what: &str, machine: &Machine<'_>| {
                 let places = "/etc /home /root /run /srv /tmp /var";
-                let command = format!("grep -rlF --binary-files=text -e '{what}' {places} | sort");
+                let command = format!("grep -srlF --binary-files=text -e '{what}' {places} | sort");
                 machine.attempt(&command).unwrap_or_else(|said| said)
             };
             assert_eq!(search(key.trim(), &self.master), "", "the master knows a private key");

@@ -91,8 +91,7 @@ fn the_dialling_end_may_sit_behind_nat(lab: &Lab) {
         (VM1, r#"{"link": {"listen": null}}"#),
         (
             VM3,
-            r#"{"link": {"connect": null},
-                  "security": {"peer_addresses": ["172.16.2.162/32"]}}"#,
+            r#"{"link": {"connect": null}, "security": {"peer_addresses": ["172.16.2.162/32"]}}"#,
         ),
     ] {
         let pillar = format!(r#"pillar='{{"tunnel64d": {{"tunnels": {{"tun0": {one_way}}}}}}}'"#);

@@ -47,7 +47,7 @@ const HOST: &str =
 /// What is ours of what packages leave behind when they are removed and not purged: needrestart's
 /// file is a conffile of the package.
 const FILES: &str = "find /etc /run /usr /var/cache -name '*tunnel64d*' -not -path '/run/systemd/*' \
-     -not -path '/var/cache/salt/*' -not -path '/etc/needrestart/*'; find /etc/tunnel64d -type f 2>/dev/null | cat";
+     -not -path '/var/cache/salt/*' -not -path '/etc/needrestart/*'; [ ! -e /etc/tunnel64d ] || find /etc/tunnel64d -type f";
 
 fn an_upgrade_leaves_the_tunnel_alone_unless_the_pillar_says_so(world: &World, near: &Machine) {
     let pid = near.pid();
