@@ -26,7 +26,7 @@ PACKAGE = {
     "restart_on_upgrade": bool,
 }
 SYSCTL = {"forward_ipv6": bool, "forward_ipv4": bool, "accept_ra": list, "values": dict}
-SERVICE = {"wait": str, "wait_connected": int}
+SERVICE = {"wait": str, "wait_connected": int, "roll_timeout": int}
 TUNNEL = {
     "absent": bool,
     "apply": str,

@@ -41,12 +41,10 @@ tunnel64d-roll-{{ minion }}:
     - tgt_type: list
     - expect_minions: true
     - sls: tunnel64d
-    # A tunnel that is new has to wait for its other end.
     - pillar:
         tunnel64d:
           service:
-            wait: returning
-            wait_connected: {{ timeout }}
+            roll_timeout: {{ timeout }}
     - require:
       - salt: {{ before.id }}
 {%- set before.id = 'tunnel64d-roll-' ~ minion %}

@@ -42,8 +42,14 @@ tunnel64d-{{ name }}-running:
   tunnel64d.running:
     - name: {{ name | json }}
     - apply: {{ tunnel.get('apply', 'auto') | json }}
+    {%- if service.roll_timeout %}
+    # A tunnel that is new has to wait for its other end, which is not up yet.
+    - wait: returning
+    - wait_connected: {{ service.roll_timeout }}
+    {%- else %}
     - wait: {{ service.wait | json }}
     - wait_connected: {{ tunnel.get('wait_connected', service.wait_connected) }}
+    {%- endif %}
     - restart_outdated: {{ package.restart_on_upgrade | json }}
     - order: last
     - require:
