@@ -1,6 +1,8 @@
 //! What hosts of the two islands must see of each other through the tunnel, row by row, with the
 //! tools that the original lab used.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, only called from elsewhere")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
