@@ -107,8 +107,9 @@ deb:
 	packaging/build-deb
 	packaging/smoke target/debian/tunnel64d.deb
 
+# Salt itself, each version of it, is installed below target/, once.
 e2e: deb
-	@tests/need $(TOOLCHAIN) $(MACHINES)
+	@tests/need $(TOOLCHAIN) $(MACHINES) $(LAB)
 	RUST_TEST_THREADS=2 $(CARGO) test --locked --test e2e
 
 # Built again from nothing, elsewhere: the same bytes.
@@ -117,7 +118,7 @@ reproducible: deb
 	cmp target/debian/tunnel64d.deb target/e2e/built-again/tunnel64d.deb
 
 deps:
-	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH) $(FUZZ) $(PACKAGING) $(MACHINES)
+	@tests/need $(TOOLCHAIN) $(LINTERS) $(LAB) $(BENCH) $(FUZZ) $(PACKAGING) $(MACHINES) $(SALT_LINTERS)
 
 clean:
 	rm -rf target
