@@ -24,7 +24,7 @@ use crate::wait::eventually;
 const COMMAND_LIMIT: &str = "120";
 
 /// What every machine has: what the package or a case needs, since machines have no way out.
-pub const PACKAGES: [&str; 14] = [
+pub const PACKAGES: [&str; 15] = [
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -39,6 +39,7 @@ pub const PACKAGES: [&str; 14] = [
     "lintian",
     "dpkg-dev",
     "needrestart",
+    "ifupdown",
 ];
 
 const TOOLS: [&str; 7] =
@@ -64,12 +65,16 @@ impl Release {
 
     /// A root file system of this release with these packages, made if need be.
     pub fn root(self, packages: &[&str]) -> PathBuf {
-        let name = match self {
+        let rootfs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/rootfs");
+        PathBuf::from(output(Command::new(rootfs).arg(self.name()).args(packages)).trim())
+    }
+
+    /// Debian's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
-        };
-        let rootfs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/rootfs");
-        PathBuf::from(output(Command::new(rootfs).arg(name).args(packages)).trim())
+        }
     }
 }
 
@@ -111,6 +116,16 @@ impl World {
     /// The same over file systems laid one over the other, the topmost first, with colons between
     /// them.
     pub fn boot_from(&self, name: &'static str, layers: &str) -> Machine<'_> {
+        self.boot_with(name, layers, &[])
+    }
+
+    /// The same with directories of this machine at other places in the booted one, to read only.
+    pub fn boot_with(
+        &self,
+        name: &'static str,
+        layers: &str,
+        lent: &[(PathBuf, &str)],
+    ) -> Machine<'_> {
         self.shell(&format!(
             "ip netns add {name}
              ip -n {name} link set lo up
@@ -121,7 +136,8 @@ impl World {
                  tr : '\\n' <<<{layers} | tac | xargs -I@ cp -a @/. {name}/root/
              tr -d - </proc/sys/kernel/random/uuid >{name}/root/etc/machine-id",
         ));
-        let mut machine = Machine { world: self, name, container: None };
+        let lent = lent.iter().map(|(from, to)| format!("--bind-ro={}:{to}", from.display()));
+        let mut machine = Machine { world: self, name, lent: lent.collect(), container: None };
         machine.start();
         machine
     }
@@ -136,6 +152,16 @@ impl World {
                 machine.name
             ));
         }
+    }
+
+    /// A cable between two interfaces that it brings along, without addresses.
+    pub fn cable(&self, near: (&Machine<'_>, &str), far: (&Machine<'_>, &str)) {
+        self.shell(&format!(
+            "ip -n {0} link add {1} type veth peer name {3} netns {2}
+             ip -n {0} link set {1} up
+             ip -n {2} link set {3} up",
+            near.0.name, near.1, far.0.name, far.1
+        ));
     }
 
     /// A file outside the machines that goes with them.
@@ -168,6 +194,8 @@ impl Drop for World {
 pub struct Machine<'w> {
     world: &'w World,
     name: &'static str,
+    /// Arguments of systemd-nspawn for what it has of this machine's.
+    lent: Vec<String>,
     container: Option<Container>,
 }
 
@@ -179,6 +207,11 @@ struct Container {
 }
 
 impl Machine<'_> {
+    /// What it was booted as.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Runs a shell command and returns what it printed on both outputs. Panics when it fails or
     /// takes two minutes.
     pub fn run(&self, command: &str) -> String {
@@ -246,17 +279,27 @@ impl Machine<'_> {
 
     /// `systemctl reboot`; returns when it is up again.
     pub fn reboot(&mut self) {
+        self.go_down("systemctl reboot");
+        self.start();
+    }
+
+    /// `systemctl poweroff`; returns when it is off. [`Machine::start`] switches it on again.
+    pub fn power_off(&mut self) {
+        self.go_down("systemctl poweroff");
+    }
+
+    fn go_down(&mut self, command: &str) {
         // The answer may get lost on the way down.
-        let _ = self.attempt("systemctl reboot");
+        let _ = self.attempt(command);
         let container = self.container.as_mut().expect("a booted machine");
         eventually("the machine goes down", Duration::from_secs(30), || {
             container.child.try_wait().expect("a child of ours").is_some()
         });
         self.container = None;
-        self.start();
     }
 
-    fn start(&mut self) {
+    /// Switches it on; returns when it is up.
+    pub fn start(&mut self) {
         let cgroup = self.world.cgroup(self.name);
         fs::create_dir_all(&cgroup).expect("a control group");
         // The network configured from outside stays; nspawn only borrows it.
@@ -271,12 +314,13 @@ impl Machine<'_> {
                          --machine=t64-{id}-{name} --hostname={name} \
                          --register=no --keep-unit --network-namespace-path=/run/netns/{name} \
                          --capability=CAP_NET_ADMIN --bind={dir}/tun:/dev/net/tun \
-                         --resolv-conf=off --timezone=off --link-journal=no \
+                         {lent} --resolv-conf=off --timezone=off --link-journal=no \
                          --boot --console=pipe'",
             cgroup = cgroup.display(),
             dir = self.world.dir.display(),
             id = self.world.id,
             name = self.name,
+            lent = self.lent.join(" "),
         );
         let console = self.world.file(&format!("{}.console", self.name));
         let out = fs::File::create(&console).expect("a file for the console");

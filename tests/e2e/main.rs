@@ -46,6 +46,7 @@ mod quality;
 mod reload;
 mod removal;
 mod restart;
+mod salt;
 mod sandbox;
 mod upgrade;
 #[path = "../lab/wait.rs"]

@@ -17,6 +17,7 @@
 mod faults;
 mod formats;
 mod harness;
+mod islands;
 mod line;
 mod metrics;
 mod rows;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::harness::{Lab, eventually};
+use super::harness::{Lab, eventually};
 
 /// What a connection that nobody ends may wait for the next byte.
 const PATIENCE: Duration = Duration::from_secs(60);

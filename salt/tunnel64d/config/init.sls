@@ -1,0 +1,3 @@
+---
+include:
+  - tunnel64d.config.file

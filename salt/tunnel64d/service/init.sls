@@ -1,0 +1,3 @@
+---
+include:
+  - tunnel64d.service.running
