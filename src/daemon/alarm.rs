@@ -6,25 +6,28 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::time::Time;
 
+use super::arrivals::NAP;
+
 /// A timer that is set anew only when it is asked for another time: setting one wakes the runtime.
 pub struct Alarm {
     sleep: Pin<Box<Sleep>>,
-    time: Time,
+    time: Option<Time>,
 }
 
 impl Alarm {
     /// One that is due at once. Must be made in the runtime that waits for it.
     pub fn new() -> Self {
-        Self { sleep: Box::pin(sleep_until(Instant::now())), time: Time::default() }
+        Self { sleep: Box::pin(sleep_until(Instant::now())), time: None }
     }
 
-    /// Waits until `time`.
+    /// Waits until `time`, or for a nap: the clock behind it stands still while the machine sleeps.
     pub async fn at(&mut self, time: Time) {
-        if self.time != time {
-            self.time = time;
-            self.sleep.as_mut().reset(Instant::now() + (time - Time::now()));
+        if self.time != Some(time) {
+            self.time = Some(time);
+            self.sleep.as_mut().reset(Instant::now() + (time - Time::now()).min(NAP));
         }
         self.sleep.as_mut().await;
+        self.time = None;
     }
 }
 

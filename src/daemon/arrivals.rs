@@ -24,7 +24,7 @@ use super::worker::Event;
 
 /// The runtime's timers stand still while the machine is suspended, [`Time`] does not: so long
 /// after it wakes up, what has become due meanwhile is done at the latest.
-const NAP: Duration = Duration::from_secs(5);
+pub(super) const NAP: Duration = Duration::from_secs(5);
 
 /// What happened.
 pub enum Happened {

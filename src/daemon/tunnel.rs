@@ -311,9 +311,9 @@ impl Tunnel {
                 let heir = (0..)
                     .zip(&self.workers)
                     .find(|(stream, _)| self.session.stream(*stream).is_some());
-                if let Some((_, worker)) = heir {
-                    worker.tell(Command::Adopt(packets));
-                }
+                // Without any stream they wait with the first.
+                let worker = heir.map_or(&self.workers[0], |(_, worker)| worker);
+                worker.tell(Command::Adopt(packets));
             }
             Event::Alive(index) => {
                 if let Some(watchdog) = &mut self.watchdog {

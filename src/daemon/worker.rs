@@ -38,6 +38,9 @@ use leave::take_leave;
 /// How long a last word to the peer may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 
+/// Turns that empty a TUN queue of 1000 packets, twice what the kernel holds by default.
+const TURNS_OF_A_RING: usize = 16;
+
 /// What all workers of a tunnel have in common.
 #[derive(Debug, Clone)]
 pub struct Parameters {
@@ -296,13 +299,13 @@ impl Worker {
 
     /// Waits until the connection has something to do; for ever without one.
     async fn connection_moves(&self, alarm: &mut Alarm) {
-        let Some(Connection { stream, next_check, .. }) = &self.connection else {
+        let Some(Connection { stream, next_check, liveness, .. }) = &self.connection else {
             return pending().await;
         };
         let room = async {
             if stream.unsent() > 0 {
                 drop(stream.writable().await);
-            } else if self.outbound.is_held_back(stream) {
+            } else if self.outbound.is_held_back(stream) && !liveness.is_stalled() {
                 sleep(HELD_BACK).await;
             } else {
                 pending::<()>().await;
@@ -430,8 +433,13 @@ impl Worker {
         self.enabled = enabled;
         let Some(tun) = &self.tun else { return };
         if !enabled {
-            // What is still in the ring would be dropped with the next call.
-            let _ = self.outbound.read(tun, Time::now());
+            // What is still in the ring would be dropped with the next call. More may come all the
+            // while, but not for ever.
+            for _ in 0..TURNS_OF_A_RING {
+                if !self.outbound.read(tun, Time::now()).unwrap_or(false) {
+                    break;
+                }
+            }
         }
         if tun.attach(enabled).is_err() {
             return self.lose_interface();

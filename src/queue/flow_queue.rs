@@ -105,7 +105,7 @@ impl FlowQueue {
             flow.deficit = QUANTUM;
             self.new.push_back(index);
         }
-        self.make_room(dropped);
+        self.make_room(index, dropped);
     }
 
     /// The packet whose turn it is. What its flow had to lose is handed to `dropped`.
@@ -185,26 +185,26 @@ impl FlowQueue {
         }
     }
 
-    /// Drops from the head of the longest queue until the limit holds.
-    fn make_room(&mut self, mut dropped: impl FnMut(Queued, Dropped)) {
+    /// Drops from the head of the longest queue until the limit holds. What has just come, to the
+    /// flow `newest`, is never dropped, or a packet larger than the limit never passed.
+    fn make_room(&mut self, newest: usize, mut dropped: impl FnMut(Queued, Dropped)) {
         while self.held > self.limit {
+            let kept = |index: usize| usize::from(index == newest);
             let listed = self.new.iter().chain(&self.old).copied();
-            let Some(longest) = listed.max_by_key(|index| self.flows[*index].held) else { return };
+            let longest = listed
+                .filter(|index| self.flows[*index].packets.len() > kept(*index))
+                .max_by_key(|index| self.flows[*index].held);
+            let Some(longest) = longest else { return };
             let flow = &mut self.flows[longest];
             let half = flow.held / 2;
             for _ in 0..OVERFLOW_BATCH {
-                // What has just come is never dropped, or a packet larger than the limit never
-                // passed.
-                if flow.held <= half || flow.packets.len() <= 1 {
+                if flow.held <= half || flow.packets.len() <= kept(longest) {
                     break;
                 }
                 match flow.pop(&mut self.held) {
                     Some(packet) => dropped(packet, Dropped::Overflow),
                     None => break,
                 }
-            }
-            if flow.packets.len() <= 1 {
-                return;
             }
         }
     }
@@ -379,6 +379,17 @@ mod tests {
             dropped += 1;
         });
         assert!(dropped > 0 && queue.held <= held);
+    }
+
+    #[test]
+    fn many_flows_of_one_packet_each_keep_to_the_limit() {
+        let mut queue = queue(300_000);
+        let mut dropped = 0;
+        for flow in 0..1000 {
+            queue.enqueue(packet(flow, 60_000, at(0)), |_, _| dropped += 1);
+            assert!(queue.held <= 300_000);
+        }
+        assert_eq!(flows_in_turn(&mut queue, at(0)).len() + dropped, 1000);
     }
 
     #[test]
