@@ -161,7 +161,7 @@ impl Line {
         }
         self.looked = Some(now);
         self.out = seen.in_flight + seen.unsent;
-        let slack = (self.target * 2).max(seen.least_round_trip / 4);
+        let slack = (self.target * 3 / 2).max(seen.least_round_trip / 4);
         let standing = seen.round_trip.saturating_sub(seen.least_round_trip);
         self.measure(now, seen, standing >= slack / 2);
         self.judge(now, standing, slack);
@@ -201,6 +201,7 @@ impl Line {
         }
         let bytes = u128::from(seen.acknowledged.saturating_sub(before)) * 1_000_000;
         let mut rate = u64::try_from(bytes / elapsed.as_micros()).unwrap_or(u64::MAX);
+        let measured = rate;
         let known = self.rate();
         if self.backlogged && self.window.is_some() && !stands {
             // It was the window that kept it from carrying more.
@@ -210,7 +211,7 @@ impl Line {
         if rate > 0 && (full || known.is_some_and(|known| rate > known)) {
             self.rates.truncate(MEASUREMENTS as usize - 1);
             self.rates.push_front(rate);
-            self.fastest = self.fastest.max(rate);
+            self.fastest = self.fastest.max(measured);
             self.set_ahead(self.rate().unwrap_or(rate));
         }
         self.measuring = Some((now, seen.acknowledged));
@@ -365,7 +366,7 @@ mod tests {
     fn a_piece_is_what_the_line_carries_within_half_the_target() {
         for (rate, ahead) in [(500, AHEAD_LEAST), (10_000, 25_000), (1 << 30, AHEAD_MOST)] {
             let mut line = line();
-            Bottleneck::new(rate, rate * 80).run(&mut line, 2000);
+            Bottleneck::new(rate, rate * 80).run(&mut line, 6000);
             let within = ahead / 50;
             assert!(line.ahead().abs_diff(ahead) <= within, "{} at {rate}", line.ahead());
         }
