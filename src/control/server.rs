@@ -210,7 +210,9 @@ impl Service {
 
     async fn reply(&self, method: Method) -> Reply {
         match method {
-            Method::Status => self.status().await,
+            Method::Status => {
+                timeout(STATUS_LIMIT, self.status()).await.unwrap_or_else(|_| Reply::busy())
+            }
             Method::Reload => match self.ask(Request::Reload, RELOAD_LIMIT).await {
                 Some(Ok(applied)) => Reply::new(json!(applied)),
                 Some(Err(errors)) => {

@@ -53,6 +53,12 @@ impl Exporter {
         let bound = Listener::bind(&listen).await;
         Self(tokio::spawn(serve(listen, bound, Page { counters, ask })))
     }
+
+    /// Gives the address up: afterwards another one can have it.
+    pub async fn stop(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
+    }
 }
 
 impl Drop for Exporter {

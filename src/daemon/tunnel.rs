@@ -242,6 +242,9 @@ impl Tunnel {
     async fn serve_metrics(&mut self) {
         let (counters, ask) = (self.counters.clone(), self.ask());
         let listen = self.settings.metrics.listen.clone();
+        if let Some(before) = self.exporter.take() {
+            before.stop().await;
+        }
         self.exporter = match listen {
             Some(listen) => Some(Exporter::start(listen, counters, ask).await),
             None => None,

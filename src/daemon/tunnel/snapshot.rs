@@ -267,10 +267,9 @@ impl Gathering {
         let Self { snapshot, clock, peer, .. } = self;
         let all = snapshot.streams.iter().all(|stream| stream.stalled);
         let silent = snapshot.streams.iter().map(|stream| stream.silent_us).min();
-        let (State::Up, true, Some(peer), Some(silent)) = (snapshot.state, all, *peer, silent)
-        else {
-            return;
-        };
+        let (State::Up, true, Some(peer)) = (snapshot.state, all, *peer) else { return };
+        // A session that has lost its last stream waits for another.
+        let silent = silent.unwrap_or(0);
         snapshot.state = State::Stalled;
         snapshot.since = clock.seconds().saturating_sub(silent / 1_000_000);
         let problem = diagnosis::of_silence(peer, silent / 1_000_000);
