@@ -67,6 +67,9 @@ pub enum Command {
     Attach(StreamId, Box<Parked>, PeerLimits),
     /// Say BYE and close the connection, if it is still this one.
     Close(StreamId, Reason),
+    /// Say BYE on a connection that another one is preferred to, and deliver what came over it: its
+    /// peer may have taken it for the session.
+    Dismiss(Box<Parked>, Reason),
     /// Take this TUN queue, in place of one that is gone.
     Interface(Opened),
     /// Take part in the kernel's flow hash, or hand back what waits and stay out of it.
@@ -328,6 +331,11 @@ impl Worker {
                     self.close(connection, reason);
                 }
             }
+            Command::Dismiss(parked, reason) => {
+                if let Ok(stream) = parked.resume() {
+                    self.dismiss(stream, reason);
+                }
+            }
             Command::Interface(queue) => self.take_interface(queue),
             Command::Enable(enabled) => self.enable(enabled),
             Command::Adopt(packets) => {
@@ -400,7 +408,11 @@ impl Worker {
     /// way. What has not been sent waits for the next one.
     fn close(&mut self, mut connection: Connection, reason: Reason) {
         self.outbound.take_back(&mut connection.stream, Time::now());
-        let (stream, inbound, tun) = (connection.stream, self.inbound.clone(), self.tun.clone());
+        self.dismiss(connection.stream, reason);
+    }
+
+    fn dismiss(&self, stream: Stream, reason: Reason) {
+        let (inbound, tun) = (self.inbound.clone(), self.tun.clone());
         drop(tokio::spawn(timeout(FAREWELL, async move {
             match reason {
                 // Nothing more is to be had from such a peer.

@@ -145,7 +145,10 @@ impl Tunnel {
                     self.dialling.failed(&problem.text);
                     self.history.dial_failed(now, vec![problem]);
                 }
-                self.turn_away(stream, reason, Direction::Dialled);
+                match reason {
+                    Reason::Superseded | Reason::Glare => self.dismiss(dial.stream, stream, reason),
+                    _ => self.turn_away(stream, reason, Direction::Dialled),
+                }
             }
         }
     }
@@ -187,6 +190,15 @@ impl Tunnel {
         }
         stream.push_control(Kind::Bye, &bye::body(reason, ""));
         let _ = stream.flush(&mut Pool::default());
+    }
+
+    /// Gives up a connection whose peer has answered our HELLO, because there is another one.
+    fn dismiss(&mut self, index: u8, stream: Stream, reason: Reason) {
+        self.count(Direction::Dialled, &[outcome(reason)]);
+        note!(DEBUG, "giving a connection up", peer = stream.peer(), reason = reason);
+        if let (Some(worker), Ok(parked)) = (self.workers.get(usize::from(index)), stream.park()) {
+            worker.tell(Command::Dismiss(Box::new(parked), reason));
+        }
     }
 
     fn not_dialled(&mut self, dial: Dial, failure: &Failure) {
