@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod forwarding;
-#[allow(dead_code)]
+#[allow(dead_code)] // The library's own tests use all of it.
 #[path = "../src/packet/samples.rs"]
 mod samples;
 

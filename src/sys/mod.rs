@@ -1,6 +1,7 @@
 //! The fence around unsafe code: ioctls and socket options that neither nix nor socket2 wraps.
 //!
-//! Nothing here decides anything: each function is one system call with typed arguments.
+//! Nothing here decides anything: each function is one system call with typed arguments. The rest of
+//! the crate denies `unsafe_code`; these files are where it is allowed.
 
 #[allow(unsafe_code)]
 pub mod fd;

@@ -51,8 +51,8 @@ fn blocks() -> Vec<Block> {
 
 /// What the guide leaves to the reader.
 fn hand_over_public_keys(from: &Machine<'_>, to: &Machine<'_>) {
-    for path in from.run("ls /root | grep -x '.*[.]pub' || true").lines() {
-        let key = from.run(&format!("cat /root/{path}"));
-        to.write(&format!("/root/{path}"), "-m 0644", &key);
+    for path in from.run("ls /etc/tunnel64d | grep -x '.*[.]pub' || true").lines() {
+        let key = from.run(&format!("cat /etc/tunnel64d/{path}"));
+        to.write(&format!("/etc/tunnel64d/{path}"), "-m 0644", &key);
     }
 }

@@ -11,7 +11,7 @@ use tunnel64d::packet::offload::{Accepts, Offload};
 use tunnel64d::tun::sanitise::Sanitiser;
 use tunnel64d::tun::segment::segment;
 
-#[allow(dead_code)]
+#[allow(dead_code)] // The library's own tests use all of it.
 #[path = "../../../src/packet/samples.rs"]
 mod samples;
 
