@@ -16,7 +16,7 @@ use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tunnel64d::control::server::{Request, Server, requests};
-use tunnel64d::control::socket::Bound;
+use tunnel64d::control::socket;
 use tunnel64d::metrics::snapshot::{Problem, Session, Snapshot, State, VERSION};
 
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
@@ -144,7 +144,7 @@ fn a_tunnel_that_does_not_run_is_told_of_with_the_reason_and_status_69() {
 fn a_daemon_that_hangs_is_not_waited_for_long() {
     let host = Host::new();
     // Nobody accepts.
-    let _bound = Bound::new(&host.path("run"), "tun0").expect("a socket");
+    let _bound = socket::bind(&host.path("run"), "tun0").expect("a socket");
     let start = Instant::now();
     let output = host.run(&["tun0"]);
     assert!(start.elapsed() < Duration::from_secs(30));
@@ -174,7 +174,7 @@ impl Host {
     /// A daemon that is up, and says more than a line holds.
     fn serve(&self, name: &str) -> Server {
         let (sender, mut receiver) = requests();
-        let bound = Bound::new(&self.path("run"), name).expect("a socket");
+        let bound = socket::bind(&self.path("run"), name).expect("a socket");
         let snapshot = Snapshot {
             version: VERSION,
             name: name.to_owned(),

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics::snapshot::Snapshot;
 
+use super::bound::{Bound, File};
 use super::protocol::{self, Applied, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
-use super::socket::{Bound, File};
 
 /// Clients at a time.
 const PLACES: usize = 16;
@@ -281,7 +281,7 @@ mod tests {
         fn start() -> Self {
             let (sender, mut receiver) = requests();
             let directory = tempfile::tempdir().unwrap();
-            let bound = Bound::new(directory.path(), "tun0").unwrap();
+            let bound = socket::bind(directory.path(), "tun0").unwrap();
             let server = Server::start(bound, sender).unwrap();
             thread::spawn(move || {
                 while let Some(request) = receiver.blocking_recv() {
@@ -335,7 +335,7 @@ mod tests {
     fn a_main_loop_that_hangs_is_told_of() {
         let (sender, _hangs) = requests();
         let directory = tempfile::tempdir().unwrap();
-        let bound = Bound::new(directory.path(), "tun0").unwrap();
+        let bound = socket::bind(directory.path(), "tun0").unwrap();
         let _server = Server::start(bound, sender).unwrap();
         let failure = Client::connect(directory.path(), "tun0").unwrap().status().unwrap_err();
         assert!(failure.to_string().contains("no answer within 5 s"), "{failure}");

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use tokio::sync::mpsc::Sender;
 
+use crate::control::bound::Bound;
 use crate::control::server::{Request, Server};
-use crate::control::socket::{self, Bound};
+use crate::control::socket;
 use crate::report;
 use crate::service::messages;
 
@@ -20,7 +21,7 @@ impl Control {
     /// # Errors
     /// A daemon of that name runs already.
     pub fn open(runtime_dir: &Path, name: &str) -> Result<Self, Error> {
-        match Bound::new(runtime_dir, name) {
+        match socket::bind(runtime_dir, name) {
             Ok(bound) => Ok(Self(Some(bound))),
             Err(error @ socket::Error::Running { .. }) => Err(Error::Running(error)),
             Err(error) => {

@@ -4,20 +4,18 @@
 //! At most [`CLIENTS`] are answered at a time; the next ones wait, and no one for long.
 
 use std::convert::Infallible;
-use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::config::MetricsListen;
+use crate::control::bound::{Bound, File};
 use crate::control::server::Request;
 use crate::metrics::Counters;
 use crate::metrics::exposition::Scrape;
@@ -35,9 +33,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// The least time between two clients: whoever asks on and on asks all threads of the tunnel.
 const PACE: Duration = Duration::from_millis(20);
-
-/// Who may read from a socket: the service's user and group.
-const SOCKET_MODE: u32 = 0o660;
 
 /// Serves metrics for as long as it lives.
 #[derive(Debug)]
@@ -128,7 +123,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 #[derive(Debug)]
 enum Listener {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: Socket },
+    Unix { listener: UnixListener, _file: File },
 }
 
 impl Listener {
@@ -136,10 +131,8 @@ impl Listener {
         Ok(match listen {
             MetricsListen::Address(address) => Self::Tcp(TcpListener::bind(address).await?),
             MetricsListen::Unix(path) => {
-                remove_remains(path).await?;
-                let listener = UnixListener::bind(path)?;
-                let _file = Socket(path.clone());
-                fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+                let (listener, _file) = Bound::new(path)?.into_parts();
+                let listener = UnixListener::from_std(listener)?;
                 Self::Unix { listener, _file }
             }
         })
@@ -153,37 +146,16 @@ impl Listener {
     }
 }
 
-/// A socket's file, gone with it.
-#[derive(Debug)]
-struct Socket(PathBuf);
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Removes the socket of a process that is gone, and nothing else.
-async fn remove_remains(path: &Path) -> io::Result<()> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if !is_socket {
-        return Ok(());
-    }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::net;
 
     use super::*;
     use crate::control::server::requests;
     use crate::metrics::snapshot::Snapshot;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpStream, UnixStream};
     use tokio::time::timeout;
 
     const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -250,7 +222,6 @@ mod tests {
         let listen = MetricsListen::Unix(path.clone());
         let exporter = exporter(&listen).await;
         assert!(page(&listen).await.contains("tunnel64d_build_info"));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         drop(exporter);
         timeout(Duration::from_secs(5), async {
             while path.exists() {

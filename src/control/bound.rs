@@ -1,0 +1,335 @@
+//! A Unix socket that listens: its file, for the owner and the group `tunnel64d`, and the lock that
+//! keeps others from it.
+//!
+//! ```text
+//! DIRECTORY/NAME          the socket
+//! DIRECTORY/.NAME         the same while it is made: it gets its name when all is right with it
+//! DIRECTORY/.NAME.lock    locked (flock(2)) for as long as the socket is there; has the process's id
+//! ```
+//!
+//! What a process that was killed leaves behind is in nobody's way: the kernel takes the lock back,
+//! and whoever has the lock may replace the socket if nobody answers there.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::unistd::{Gid, Group, Uid, chown, fchown};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Who else may connect.
+const GROUP: &str = "tunnel64d";
+
+/// Who may connect: owner and group.
+pub const MODE: u32 = 0o660;
+
+/// Why a socket can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A process has it.
+    #[error("{}: in use by {}", .path.display(), named(*.process))]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The process, if it has left its name.
+        process: Option<u32>,
+    },
+    /// Something else is there.
+    #[error("{}: is there, and no socket: remove it", .0.display())]
+    Taken(PathBuf),
+    /// It can't be made.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// What can't be made.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A process in words.
+pub fn named(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"))
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::InUse { .. } | Error::Taken(_) => io::ErrorKind::AddrInUse,
+            Error::Io { source, .. } => source.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Bound {
+    listener: UnixListener,
+    file: File,
+}
+
+/// A socket's file, which goes when this is dropped.
+#[derive(Debug)]
+pub struct File {
+    path: PathBuf,
+    /// Device and inode, so that nobody else's is removed.
+    identity: (u64, u64),
+    _lock: Lock,
+}
+
+impl Bound {
+    /// Listens at this path, in place of a process that is gone.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn new(path: &Path) -> Result<Self, Error> {
+        let lock = Lock::take(path)?;
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        if is_answered(path).map_err(io)? {
+            // It has no lock: it is another program, or the lock was removed.
+            return Err(Error::InUse { path: path.to_owned(), process: None });
+        }
+        if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
+            return Err(Error::Taken(path.to_owned()));
+        }
+        Self::bind(path, lock).map_err(io)
+    }
+
+    /// The listener, and what removes its file when it is dropped.
+    pub fn into_parts(self) -> (UnixListener, File) {
+        (self.listener, self.file)
+    }
+
+    fn bind(path: &Path, lock: Lock) -> io::Result<Self> {
+        let unfinished = beside(path, "");
+        let _ = fs::remove_file(&unfinished);
+        let listener = UnixListener::bind(&unfinished)?;
+        let metadata = fs::symlink_metadata(&unfinished)?;
+        let identity = (metadata.dev(), metadata.ino());
+        let mut file = File { path: unfinished, identity, _lock: lock };
+        fs::set_permissions(&file.path, Permissions::from_mode(MODE))?;
+        if let Ok(Some(group)) = Group::from_name(GROUP) {
+            // Root may; anybody else who runs the daemon by hand keeps a group of their own.
+            let _ = chown(&file.path, None, Some(group.gid));
+        }
+        listener.set_nonblocking(true)?;
+        fs::rename(&file.path, path)?;
+        file.path = path.to_owned();
+        Ok(Self { listener, file })
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // What stays behind is replaced by the next process.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether somebody listens there. One that accepts nobody, because it hangs, does as well.
+fn is_answered(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Without this the kernel waits for a place in the queue.
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(true),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The right to a path, for as long as it lives.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: Flock<fs::File>,
+}
+
+impl Lock {
+    fn take(socket: &Path) -> Result<Self, Error> {
+        let path = beside(socket, ".lock");
+        let io = |source| Error::Io { path: path.clone(), source };
+        loop {
+            let file = open(&path).map_err(io)?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut file) => {
+                    // The one before may have removed it after it was opened: then the next one
+                    // would lock another file.
+                    let metadata = file.metadata().map_err(io)?;
+                    if identity(&path).ok() != Some((metadata.dev(), metadata.ino())) {
+                        continue;
+                    }
+                    sign(&mut file).map_err(io)?;
+                    return Ok(Self { path, _file: file });
+                }
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    let (path, process) = (socket.to_owned(), signature(file));
+                    return Err(Error::InUse { path, process });
+                }
+                Err((_, error)) => return Err(io(error.into())),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is locked: nobody else has it, and it is the file of this name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the lock's file, which nobody but the owner of the directory can lock, and root.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+    let directory = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    if file.metadata()?.uid() != directory.uid() {
+        // What root leaves behind must not be in the way of the service's user.
+        let owner = (Uid::from_raw(directory.uid()), Gid::from_raw(directory.gid()));
+        let _ = fchown(&file, Some(owner.0), Some(owner.1));
+    }
+    Ok(file)
+}
+
+/// Leaves this process's id for those who come too late.
+fn sign(file: &mut fs::File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_all(std::process::id().to_string().as_bytes())
+}
+
+fn signature(file: fs::File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.parse().ok()
+}
+
+/// The hidden file of the same name.
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(extension);
+    path.with_file_name(name)
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::Barrier;
+    use std::thread;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn somewhere() -> (TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tun0.sock");
+        (directory, path)
+    }
+
+    fn files(directory: &TempDir) -> Vec<OsString> {
+        let mut files: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn it_is_for_owner_and_group_and_leaves_nothing_behind() {
+        let (directory, path) = somewhere();
+        let bound = Bound::new(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        let lock = directory.path().join(".tun0.sock.lock");
+        assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(files(&directory), [".tun0.sock.lock", "tun0.sock"]);
+        drop(bound);
+        assert!(files(&directory).is_empty());
+    }
+
+    #[test]
+    fn of_many_that_come_at_once_after_a_crash_one_gets_it() {
+        const MANY: usize = 8;
+        for _ in 0..50 {
+            let (_directory, path) = somewhere();
+            drop(UnixListener::bind(&path).unwrap());
+            let (ready, tried) = (Barrier::new(MANY), Barrier::new(MANY));
+            let got = thread::scope(|scope| {
+                let one = || {
+                    ready.wait();
+                    let bound = Bound::new(&path);
+                    tried.wait();
+                    bound.map(|_| ()).map_err(|error| assert!(matches!(error, Error::InUse { .. })))
+                };
+                let all: Vec<_> = (0..MANY).map(|_| scope.spawn(one)).collect();
+                all.into_iter().filter_map(|one| one.join().unwrap().ok()).count()
+            });
+            assert_eq!(got, 1);
+        }
+    }
+
+    #[test]
+    fn whoever_has_it_is_named_also_before_it_listens() {
+        let (_directory, path) = somewhere();
+        let lock = Lock::take(&path).unwrap();
+        let error = Bound::new(&path).unwrap_err().to_string();
+        let us = format!("in use by process {}", std::process::id());
+        assert!(error.ends_with(&us), "{error}");
+        drop(lock);
+        assert!(Bound::new(&path).is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_replaced() {
+        let (directory, path) = somewhere();
+        drop(UnixListener::bind(&path).unwrap());
+        drop(UnixListener::bind(directory.path().join(".tun0.sock")).unwrap());
+        fs::write(directory.path().join(".tun0.sock.lock"), "4711").unwrap();
+        let bound = Bound::new(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(bound);
+        assert!(files(&directory).is_empty());
+    }
+
+    #[test]
+    fn what_another_program_serves_or_keeps_there_is_left_alone() {
+        let (directory, path) = somewhere();
+        let other = UnixListener::bind(&path).unwrap();
+        let error = Bound::new(&path).unwrap_err();
+        assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
+        drop(other);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        let error = Bound::new(&path).unwrap_err();
+        assert!(matches!(error, Error::Taken(_)), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        assert_eq!(files(&directory), ["tun0.sock"]);
+    }
+
+    #[test]
+    fn what_has_taken_its_place_stays() {
+        let (_directory, path) = somewhere();
+        let bound = Bound::new(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(UnixStream::connect(&path).is_ok());
+    }
+}
