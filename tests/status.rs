@@ -15,7 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tunnel64d::control::server::{Request, Server, requests};
+use tunnel64d::control::requests::{Request, requests};
+use tunnel64d::control::server::Server;
 use tunnel64d::control::socket;
 use tunnel64d::metrics::snapshot::{Problem, Session, Snapshot, State, VERSION};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::protocol::{Call, MAX_REPLY, Reply, encode};
-use super::server::{RELOAD_LIMIT, STATUS_LIMIT, Verdict};
+use super::requests::{RELOAD_LIMIT, STATUS_LIMIT, Verdict};
 use super::socket;
 
 /// How much longer than its main loop a daemon may take for an answer.

@@ -1,27 +1,21 @@
 //! The daemon's end of the control socket: a thread that takes calls from a few clients at a time
 //! and hands requests to the main loop.
-//!
-//! Nobody waits for a place: when all are taken, the client that has said nothing for longest loses
-//! its own, unless it is owed an answer. So any number of clients that say nothing, or read
-//! nothing, can't keep one away that asks.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
-
-use crate::metrics::snapshot::Snapshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
 use super::bound::{Bound, File};
-use super::protocol::{self, Applied, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
+use super::places::{Places, Standing};
+use super::protocol::{self, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
+use super::requests::{Asker, Request};
 
 /// Clients at a time.
 const PLACES: usize = 16;
@@ -32,37 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The least time between two clients, and between two calls of one.
 const PACE: Duration = Duration::from_millis(1);
 
-/// How old a status may be: more callers than this allows share one.
-const FRESH: Duration = Duration::from_millis(50);
-
-/// How long the main loop may take for a status.
-pub const STATUS_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long it may take for a reload.
-pub const RELOAD_LIMIT: Duration = Duration::from_secs(60);
-
 /// The pause after a client could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
-
-/// Requests that may wait for the main loop.
-const WAITING: usize = 16;
-
-/// What the main loop is asked for. Whoever asks may have given up when the answer comes.
-#[derive(Debug)]
-pub enum Request {
-    /// How things are.
-    Status(oneshot::Sender<Snapshot>),
-    /// Apply the configuration anew.
-    Reload(oneshot::Sender<Verdict>),
-}
-
-/// What became of a reload: what was applied, or why nothing was, a line each.
-pub type Verdict = Result<Applied, Vec<String>>;
-
-/// The way to the main loop, and its end there.
-pub fn requests() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
-    mpsc::channel(WAITING)
-}
 
 /// A thread that serves clients until it is dropped.
 #[derive(Debug)]
@@ -93,66 +58,27 @@ impl Server {
     }
 }
 
-/// One client, as the thread knows it.
-struct Client {
-    task: AbortHandle,
-    standing: Arc<Standing>,
-}
-
-#[derive(Default)]
-struct Standing {
-    /// Whether it waits for the main loop's answer.
-    owed: AtomicBool,
-    /// When it came or last asked, counted in clients that came and calls.
-    heard: AtomicU64,
-}
-
 async fn serve(listener: &UnixListener, requests: mpsc::Sender<Request>) {
-    let service =
-        Arc::new(Service { requests, last: Mutex::new(None), turns: AtomicU64::default() });
-    let mut tasks = JoinSet::new();
-    let mut clients: Vec<Client> = Vec::new();
+    let asker = Arc::new(Asker::new(requests));
+    let mut places = Places::new(PLACES);
     loop {
-        clients.retain(|client| !client.task.is_finished());
-        if clients.len() >= PLACES && least(&clients).is_none() {
-            sleep(PACE).await;
-            continue;
-        }
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    if let Some(least) = least(&clients).filter(|_| clients.len() >= PLACES) {
-                        clients.remove(least).task.abort();
-                    }
-                    let standing = Arc::new(Standing::default());
-                    standing.heard.store(service.turn(), Relaxed);
-                    let task = tasks.spawn(attend(stream, service.clone(), standing.clone()));
-                    clients.push(Client { task, standing });
-                    sleep(PACE).await;
-                }
-                Err(_) => sleep(ACCEPT_AGAIN).await,
-            },
-            Some(_) = tasks.join_next() => {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                places.admit(|standing| attend(stream, asker.clone(), standing)).await;
+                sleep(PACE).await;
+            }
+            Err(_) => sleep(ACCEPT_AGAIN).await,
         }
     }
 }
 
-/// The client to go when another comes.
-fn least(clients: &[Client]) -> Option<usize> {
-    let standing = |index: &usize| &clients[*index].standing;
-    (0..clients.len())
-        .filter(|index| !standing(index).owed.load(Relaxed))
-        .min_by_key(|index| standing(index).heard.load(Relaxed))
-}
-
 /// Answers one client's calls until it goes, or takes too long.
-async fn attend(mut stream: UnixStream, service: Arc<Service>, standing: Arc<Standing>) {
+async fn attend(mut stream: UnixStream, asker: Arc<Asker>, standing: Arc<Standing>) {
     let mut heard = Vec::new();
     while let Ok(Ok(true)) = timeout(PATIENCE, hear(&mut stream, &mut heard)).await {
-        standing.heard.store(service.turn(), Relaxed);
-        standing.owed.store(true, Relaxed);
-        let (answer, goes_on) = service.answer(&take_call(&mut heard)).await;
-        standing.owed.store(false, Relaxed);
+        standing.asked();
+        let (answer, goes_on) = answer(&take_call(&mut heard), &asker).await;
+        standing.answered();
         let said = timeout(PATIENCE, stream.write_all(&answer)).await;
         if !goes_on || !matches!(said, Ok(Ok(()))) {
             return;
@@ -181,82 +107,41 @@ fn take_call(heard: &mut Vec<u8>) -> Vec<u8> {
     call
 }
 
-/// What all clients share.
-struct Service {
-    requests: mpsc::Sender<Request>,
-    /// The last status, and when it was asked for.
-    last: Mutex<Option<(Instant, Value)>>,
-    turns: AtomicU64,
+/// What to say to a call, and whether the client may say more.
+async fn answer(call: &[u8], asker: &Asker) -> (Vec<u8>, bool) {
+    let parsed = if call.len() > MAX_CALL { None } else { serde_json::from_slice(call).ok() };
+    let Some(call) = parsed else {
+        return (protocol::encode(&Reply::invalid_parameter("")), false);
+    };
+    let call: Call = call;
+    let reply = match call.method() {
+        Ok(method) => reply(method, asker).await,
+        Err(reply) => reply,
+    };
+    (if call.oneway { Vec::new() } else { protocol::encode(&reply) }, true)
 }
 
-impl Service {
-    fn turn(&self) -> u64 {
-        self.turns.fetch_add(1, Relaxed)
-    }
-
-    /// What to say to a call, and whether the client may say more.
-    async fn answer(&self, call: &[u8]) -> (Vec<u8>, bool) {
-        let parsed = if call.len() > MAX_CALL { None } else { serde_json::from_slice(call).ok() };
-        let Some(call) = parsed else {
-            return (protocol::encode(&Reply::invalid_parameter("")), false);
-        };
-        let call: Call = call;
-        let reply = match call.method() {
-            Ok(method) => self.reply(method).await,
-            Err(reply) => reply,
-        };
-        (if call.oneway { Vec::new() } else { protocol::encode(&reply) }, true)
-    }
-
-    async fn reply(&self, method: Method) -> Reply {
-        match method {
-            Method::Status => {
-                timeout(STATUS_LIMIT, self.status()).await.unwrap_or_else(|_| Reply::busy())
+async fn reply(method: Method, asker: &Asker) -> Reply {
+    match method {
+        Method::Status => match asker.status().await {
+            Some(status) => Reply::new(json!({ "status": status })),
+            None => Reply::busy(),
+        },
+        Method::Reload => match asker.reload().await {
+            Some(Ok(applied)) => Reply::new(json!(applied)),
+            Some(Err(errors)) => {
+                Reply::error("org.tunnel64d.ReloadRejected", json!({ "errors": errors }))
             }
-            Method::Reload => match self.ask(Request::Reload, RELOAD_LIMIT).await {
-                Some(Ok(applied)) => Reply::new(json!(applied)),
-                Some(Err(errors)) => {
-                    Reply::error("org.tunnel64d.ReloadRejected", json!({ "errors": errors }))
-                }
-                None => Reply::busy(),
-            },
-            Method::Info => Reply::new(json!({
-                "vendor": "tunnel64d",
-                "product": "tunnel64d",
-                "version": env!("CARGO_PKG_VERSION"),
-                "url": "",
-                "interfaces": [SERVICE, INTERFACE],
-            })),
-            Method::Description(text) => Reply::new(json!({ "description": text })),
-        }
-    }
-
-    async fn status(&self) -> Reply {
-        // Those who ask meanwhile wait here, and share what comes.
-        let mut last = self.last.lock().await;
-        if let Some((_, status)) = last.as_ref().filter(|(asked, _)| asked.elapsed() < FRESH) {
-            return Reply::new(json!({ "status": status }));
-        }
-        let asked = Instant::now();
-        let Some(snapshot) = self.ask(Request::Status, STATUS_LIMIT).await else {
-            return Reply::busy();
-        };
-        let status = serde_json::to_value(snapshot).unwrap_or_default();
-        *last = Some((asked, status.clone()));
-        Reply::new(json!({ "status": status }))
-    }
-
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<T>) -> Request,
-        limit: Duration,
-    ) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        let asked = async {
-            self.requests.send(request(reply)).await.ok()?;
-            answer.await.ok()
-        };
-        timeout(limit, asked).await.ok().flatten()
+            None => Reply::busy(),
+        },
+        Method::Info => Reply::new(json!({
+            "vendor": "tunnel64d",
+            "product": "tunnel64d",
+            "version": env!("CARGO_PKG_VERSION"),
+            "url": "",
+            "interfaces": [SERVICE, INTERFACE],
+        })),
+        Method::Description(text) => Reply::new(json!({ "description": text })),
     }
 }
 
@@ -269,7 +154,9 @@ mod tests {
 
     use super::*;
     use crate::control::client::Client;
+    use crate::control::requests::requests;
     use crate::control::socket;
+    use crate::metrics::snapshot::Snapshot;
 
     /// A server whose main loop answers at once.
     struct Daemon {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, un
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::control::server::{Request, requests};
+use crate::control::requests::{Request, requests};
 use crate::link::session::Dial;
 use crate::netlink;
 use crate::time::Time;

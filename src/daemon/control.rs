@@ -5,7 +5,8 @@ use std::path::Path;
 use tokio::sync::mpsc::Sender;
 
 use crate::control::bound::Bound;
-use crate::control::server::{Request, Server};
+use crate::control::requests::Request;
+use crate::control::server::Server;
 use crate::control::socket;
 use crate::report;
 use crate::service::messages;

@@ -1,7 +1,7 @@
 //! Where metrics are served: an address of this host, kept as soon as it can be had.
 //!
 //! All of it runs beside the main loop, which is asked for a snapshot when somebody wants the page.
-//! At most [`CLIENTS`] are answered at a time; the next ones wait, and no one for long.
+//! At most [`CLIENTS`] are answered at a time; when there are more, those that say nothing go.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::config::MetricsListen;
 use crate::control::bound::{Bound, File};
-use crate::control::server::Request;
+use crate::control::places::{Places, Standing};
+use crate::control::requests::{Asker, Request};
 use crate::metrics::Counters;
 use crate::metrics::exposition::Scrape;
 use crate::report;
@@ -25,14 +26,18 @@ use crate::service::messages;
 use crate::service::trouble::Trouble;
 
 /// Clients that are answered at a time.
-const CLIENTS: usize = 8;
+const CLIENTS: usize = 32;
+
+/// What question and answer may take together.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pause before an address that is taken is tried again, and before clients are accepted again
 /// when the system is out of what they need.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// The least time between two clients: whoever asks on and on asks all threads of the tunnel.
-const PACE: Duration = Duration::from_millis(20);
+/// The least time between two clients: with a crowd at the door each has its place long enough to
+/// ask.
+const PACE: Duration = Duration::from_millis(2);
 
 /// Serves metrics for as long as it lives.
 #[derive(Debug)]
@@ -46,7 +51,8 @@ impl Exporter {
         ask: mpsc::Sender<Request>,
     ) -> Self {
         let bound = Listener::bind(&listen).await;
-        Self(tokio::spawn(serve(listen, bound, Page { counters, ask })))
+        let page = Page { counters, asker: Arc::new(Asker::new(ask)) };
+        Self(tokio::spawn(serve(listen, bound, page, PATIENCE)))
     }
 
     /// Gives the address up: afterwards another one can have it.
@@ -62,8 +68,13 @@ impl Drop for Exporter {
     }
 }
 
-async fn serve(listen: MetricsListen, mut bound: io::Result<Listener>, page: Page) -> Infallible {
-    let clients = Arc::new(Semaphore::new(CLIENTS));
+async fn serve(
+    listen: MetricsListen,
+    mut bound: io::Result<Listener>,
+    page: Page,
+    patience: Duration,
+) -> Infallible {
+    let mut places = Places::new(CLIENTS);
     let mut trouble = Trouble::default();
     let listener = loop {
         match bound {
@@ -74,17 +85,15 @@ async fn serve(listen: MetricsListen, mut bound: io::Result<Listener>, page: Pag
     };
     report!(messages::METRICS_SERVED, address = listen);
     loop {
-        // The semaphore is never closed.
-        let place = clients.clone().acquire_owned().await;
         match listener.accept().await {
             Ok(stream) => {
                 trouble.is_over();
-                sleep(PACE).await;
                 let page = page.clone();
-                tokio::spawn(async move {
-                    http::answer(stream, |form| page.text(form)).await;
-                    drop(place);
-                });
+                let attend = |standing: Arc<Standing>| async move {
+                    http::answer(stream, patience, |form| page.text(form, &standing)).await;
+                };
+                places.admit(attend).await;
+                sleep(PACE).await;
             }
             Err(error) => complain(&mut trouble, &listen, &error).await,
         }
@@ -102,14 +111,15 @@ async fn complain(trouble: &mut Trouble, listen: &MetricsListen, error: &io::Err
 #[derive(Debug, Clone)]
 struct Page {
     counters: Arc<Counters>,
-    ask: mpsc::Sender<Request>,
+    asker: Arc<Asker>,
 }
 
 impl Page {
-    async fn text(&self, form: Form) -> Option<String> {
-        let (reply, answer) = oneshot::channel();
-        self.ask.send(Request::Status(reply)).await.ok()?;
-        let scrape = Scrape { counters: self.counters.clone(), now: answer.await.ok()? };
+    async fn text(&self, form: Form, standing: &Standing) -> Option<String> {
+        standing.asked();
+        let now = self.asker.status().await;
+        standing.answered();
+        let scrape = Scrape { counters: self.counters.clone(), now: now? };
         match form {
             Form::OpenMetrics => scrape.open_metrics().ok(),
             Form::Text => scrape.text().ok(),
@@ -152,7 +162,7 @@ mod tests {
     use std::os::unix::net;
 
     use super::*;
-    use crate::control::server::requests;
+    use crate::control::requests::requests;
     use crate::metrics::snapshot::Snapshot;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixStream};
@@ -163,13 +173,21 @@ mod tests {
     /// An exporter whose main loop answers at once.
     async fn exporter(listen: &MetricsListen) -> Exporter {
         let (ask, mut asked) = requests();
-        tokio::spawn(async move {
-            while let Some(Request::Status(reply)) = asked.recv().await {
-                let snapshot = Snapshot { name: "tun0".to_owned(), ..Snapshot::default() };
-                let _ = reply.send(snapshot);
-            }
-        });
+        tokio::spawn(async move { while asked.recv().await.map(answer).is_some() {} });
         Exporter::start(listen.clone(), Arc::default(), ask).await
+    }
+
+    fn answer(request: Request) {
+        let Request::Status(reply) = request else { panic!("{request:?}") };
+        let _ = reply.send(Snapshot { name: "tun0".to_owned(), ..Snapshot::default() });
+    }
+
+    /// One that nobody's silence wears out, and its end in the main loop.
+    async fn patient(listen: &MetricsListen) -> (Exporter, mpsc::Receiver<Request>) {
+        let (ask, asked) = requests();
+        let page = Page { counters: Arc::default(), asker: Arc::new(Asker::new(ask)) };
+        let bound = Listener::bind(listen).await;
+        (Exporter(tokio::spawn(serve(listen.clone(), bound, page, Duration::MAX))), asked)
     }
 
     async fn free_address() -> MetricsListen {
@@ -195,14 +213,23 @@ mod tests {
     }
 
     async fn page(listen: &MetricsListen) -> String {
-        let fetch = async {
-            let mut connection = connected(listen).await;
-            connection.write_all(REQUEST).await.unwrap();
-            let mut page = String::new();
-            connection.read_to_string(&mut page).await.unwrap();
-            page
-        };
-        timeout(Duration::from_secs(20), fetch).await.expect("a page")
+        let mut connection = connected(listen).await;
+        connection.write_all(REQUEST).await.unwrap();
+        rest(&mut connection).await
+    }
+
+    async fn rest(connection: &mut Box<dyn Connection>) -> String {
+        let mut page = String::new();
+        let read = connection.read_to_string(&mut page);
+        timeout(Duration::from_secs(20), read).await.expect("a page").unwrap();
+        page
+    }
+
+    /// Returns when it has lost its place.
+    async fn await_end(connection: &mut Box<dyn Connection>) {
+        let mut room = [0];
+        let read = timeout(Duration::from_secs(20), connection.read(&mut room));
+        assert!(!matches!(read.await.expect("an end"), Ok(1..)));
     }
 
     #[tokio::test]
@@ -256,15 +283,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_say_nothing_delay_the_others_and_no_more() {
+    async fn those_who_say_nothing_make_room_for_those_who_ask() {
+        let directory = tempfile::tempdir().unwrap();
+        for listen in [free_address().await, MetricsListen::Unix(directory.path().join("m"))] {
+            let (_exporter, mut asked) = patient(&listen).await;
+            tokio::spawn(async move { while asked.recv().await.map(answer).is_some() {} });
+            let mut silent = Vec::new();
+            for number in 0..CLIENTS + 8 {
+                let mut connection = connected(&listen).await;
+                let words = &REQUEST[..number % 8];
+                // The first ones may be gone by now.
+                let _ = connection.write_all(words).await;
+                silent.push(connection);
+            }
+            assert!(page(&listen).await.starts_with("HTTP/1.1 200 OK"));
+            await_end(&mut silent[0]).await;
+            // The last to come has kept its place.
+            let last = silent.last_mut().unwrap();
+            last.write_all(&REQUEST[(CLIENTS + 7) % 8..]).await.unwrap();
+            assert!(rest(last).await.starts_with("HTTP/1.1 200 OK"));
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_owed_a_page_keeps_its_place() {
         let listen = free_address().await;
-        let _exporter = exporter(&listen).await;
+        let (_exporter, mut asked) = patient(&listen).await;
+        let mut first = connected(&listen).await;
+        first.write_all(REQUEST).await.unwrap();
+        let request = asked.recv().await.unwrap();
         let mut silent = Vec::new();
-        for _ in 0..CLIENTS {
+        for _ in 0..2 * CLIENTS {
             silent.push(connected(&listen).await);
         }
-        let begun = tokio::time::Instant::now();
-        assert!(page(&listen).await.starts_with("HTTP/1.1 200 OK"));
-        assert!(begun.elapsed() < 2 * http::PATIENCE, "{:?}", begun.elapsed());
+        await_end(&mut silent[0]).await;
+        answer(request);
+        assert!(rest(&mut first).await.starts_with("HTTP/1.1 200 OK"));
     }
 }

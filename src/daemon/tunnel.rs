@@ -21,7 +21,7 @@ use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Ready, Settings};
-use crate::control::server::Request;
+use crate::control::requests::Request;
 use crate::link::negotiate::Ours;
 use crate::link::peers::Peers;
 use crate::link::session::{Session, StreamId};

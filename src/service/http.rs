@@ -16,9 +16,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-/// What question and answer may take together.
-pub const PATIENCE: Duration = Duration::from_secs(5);
-
 /// How long request line and headers may be, in bytes; hyper's least.
 const LONGEST_REQUEST: usize = 8192;
 
@@ -43,9 +40,9 @@ impl Form {
     }
 }
 
-/// Answers the one request that comes over this connection. The page is asked for when it is
-/// wanted; without one the answer is 503.
-pub async fn answer<S, P, F>(stream: S, page: P)
+/// Answers the one request that comes over this connection, if that takes no longer than `patience`.
+/// The page is asked for when it is wanted; without one the answer is 503.
+pub async fn answer<S, P, F>(stream: S, patience: Duration, page: P)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     P: Fn(Form) -> F,
@@ -59,7 +56,7 @@ where
         .max_buf_size(LONGEST_REQUEST)
         .serve_connection(TokioIo::new(stream), service);
     // What goes wrong concerns the one who asked, who notices.
-    let _ = timeout(PATIENCE, connection).await;
+    let _ = timeout(patience, connection).await;
 }
 
 async fn reply<P, F>(request: &Request<Incoming>, page: &P) -> Response<String>
@@ -110,6 +107,8 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
+    const PATIENCE: Duration = Duration::from_secs(5);
+
     /// What comes back for these bytes.
     async fn asked(request: &[u8], page: Option<&str>) -> String {
         let (mut client, server) = duplex(1 << 16);
@@ -120,7 +119,7 @@ mod tests {
             client.read_to_string(&mut answer).await.map(|_| answer)
         };
         let page = |form| async move { page.map(|text| format!("{form:?} {text}\n")) };
-        let (answer, ()) = tokio::join!(talk, answer(server, page));
+        let (answer, ()) = tokio::join!(talk, answer(server, PATIENCE, page));
         answer.expect("text")
     }
 
@@ -176,7 +175,7 @@ mod tests {
     async fn whoever_says_nothing_is_given_up() {
         let (client, server) = duplex(64);
         let begun = tokio::time::Instant::now();
-        answer(server, |_| async { None }).await;
+        answer(server, PATIENCE, |_| async { None }).await;
         assert_eq!(begun.elapsed(), PATIENCE);
         drop(client);
     }
