@@ -1,9 +1,10 @@
 //! What is asked of the main loop. However many ask for the same at once, it is asked once.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::metrics::snapshot::Snapshot;
 
@@ -17,6 +18,9 @@ pub const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long it may take for a reload.
 pub const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+
+/// The least time from one reload to the next: each reads all files, in the main loop.
+const BETWEEN_RELOADS: Duration = Duration::from_secs(1);
 
 /// Requests that may wait for the main loop.
 const WAITING: usize = 16;
@@ -44,12 +48,25 @@ pub struct Asker {
     requests: mpsc::Sender<Request>,
     /// The last status, and when it was asked for.
     last: Mutex<Option<(Instant, Snapshot)>>,
+    /// How many reloads have begun.
+    begun: AtomicU64,
+    reloaded: Mutex<Option<Reloaded>>,
+}
+
+/// The last reload.
+#[derive(Debug)]
+struct Reloaded {
+    /// How many had begun with it.
+    number: u64,
+    began: Instant,
+    verdict: Verdict,
 }
 
 impl Asker {
     /// Asks this way.
     pub fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests, last: Mutex::new(None) }
+        let (last, begun, reloaded) = (Mutex::default(), AtomicU64::default(), Mutex::default());
+        Self { requests, last, begun, reloaded }
     }
 
     /// How things are, or were a moment ago; nothing if the main loop does not answer in time.
@@ -71,12 +88,126 @@ impl Asker {
 
     /// Applies the configuration anew; nothing if the main loop does not answer in time.
     pub async fn reload(&self) -> Option<Verdict> {
-        timeout(RELOAD_LIMIT, self.ask(Request::Reload)).await.ok().flatten()
+        timeout(RELOAD_LIMIT, self.shared_reload()).await.ok().flatten()
+    }
+
+    /// Those who ask while a reload runs, or too soon after it, share the next one: it reads what
+    /// they have written before they asked.
+    async fn shared_reload(&self) -> Option<Verdict> {
+        let begun = self.begun.load(Relaxed);
+        let mut reloaded = self.reloaded.lock().await;
+        if let Some(last) = reloaded.as_ref() {
+            if last.number > begun {
+                return Some(last.verdict.clone());
+            }
+            sleep_until(last.began + BETWEEN_RELOADS).await;
+        }
+        let (number, began) = (self.begun.fetch_add(1, Relaxed) + 1, Instant::now());
+        let verdict = self.ask(Request::Reload).await?;
+        *reloaded = Some(Reloaded { number, began, verdict: verdict.clone() });
+        Some(verdict)
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.ok()?;
         answer.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::*;
+
+    /// Several who ask through one asker, and the main loop's end.
+    fn many() -> (Arc<Asker>, mpsc::Receiver<Request>) {
+        let (sender, receiver) = requests();
+        (Arc::new(Asker::new(sender)), receiver)
+    }
+
+    async fn reload_asked(requests: &mut mpsc::Receiver<Request>) -> oneshot::Sender<Verdict> {
+        match requests.recv().await {
+            Some(Request::Reload(reply)) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn applied(key: &str) -> Verdict {
+        Ok(Applied { applied: vec![key.to_owned()], incomplete: None })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_for_a_reload_while_one_runs_share_the_next() {
+        let (asker, mut main_loop) = many();
+        let mut asking = JoinSet::new();
+        let ask = |asking: &mut JoinSet<_>| {
+            let asker = asker.clone();
+            asking.spawn(async move { asker.reload().await });
+        };
+        let begun = Instant::now();
+        ask(&mut asking);
+        let first = reload_asked(&mut main_loop).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "a single one begins at once");
+        for _ in 0..10 {
+            ask(&mut asking);
+        }
+        yield_now().await;
+        first.send(applied("first")).unwrap();
+        assert_eq!(asking.join_next().await.unwrap().unwrap(), Some(applied("first")));
+        let second = reload_asked(&mut main_loop).await;
+        assert_eq!(begun.elapsed(), BETWEEN_RELOADS);
+        second.send(applied("second")).unwrap();
+        while let Some(verdict) = asking.join_next().await {
+            assert_eq!(verdict.unwrap(), Some(applied("second")));
+        }
+        assert!(main_loop.try_recv().is_err(), "nobody asks for a third");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_for_reloads_without_pause_gets_one_a_second() {
+        let (asker, mut main_loop) = many();
+        let asking = tokio::spawn(async move {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(10) {
+                assert_eq!(asker.reload().await, Some(applied("a key")));
+            }
+        });
+        let mut reloads = 0;
+        while let Some(request) = main_loop.recv().await {
+            let Request::Reload(reply) = request else { panic!("{request:?}") };
+            reply.send(applied("a key")).unwrap();
+            reloads += 1;
+        }
+        asking.await.unwrap();
+        assert_eq!(reloads, 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_for_a_status_at_once_share_it() {
+        let (asker, mut main_loop) = many();
+        let mut asking = JoinSet::new();
+        for _ in 0..10 {
+            let asker = asker.clone();
+            asking.spawn(async move { asker.status().await });
+        }
+        let Some(Request::Status(reply)) = main_loop.recv().await else { panic!("no request") };
+        reply.send(Snapshot { pid: 7, ..Snapshot::default() }).unwrap();
+        while let Some(status) = asking.join_next().await {
+            assert_eq!(status.unwrap().unwrap().pid, 7);
+        }
+        assert!(main_loop.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_main_loop_that_hangs_is_waited_for_as_long_as_is_said() {
+        let (asker, _main_loop) = many();
+        let begun = Instant::now();
+        let (status, one, other) = tokio::join!(asker.status(), asker.reload(), asker.reload());
+        assert!(status.is_none() && one.is_none() && other.is_none());
+        assert_eq!(begun.elapsed(), RELOAD_LIMIT);
     }
 }

@@ -1,7 +1,9 @@
 //! Reading the configuration again: what has changed, and whether it may be applied.
 //!
 //! Nothing is touched here. [`Tunnel::reload`](super::tunnel::Tunnel::reload) applies what
-//! [`Basis::read`] gives.
+//! [`Basis::read`] gives. What the log is told of it, [`Verdicts`] decide.
+
+mod verdicts;
 
 use std::fmt;
 use std::io;
@@ -11,6 +13,8 @@ use crate::config::{self, Leaf, Loaded, Origin, Sources};
 use crate::control::protocol::Applied;
 use crate::service::logging::LevelHandle;
 use crate::transport::tcp;
+
+pub use verdicts::{Asked, Verdicts};
 
 /// What a running configuration came from.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ use super::diagnosis::History;
 use super::exporter::Exporter;
 use super::interface::{Interface, Queues};
 use super::listening::Listening;
-use super::reload::Basis;
+use super::reload::{Asked, Basis, Verdicts};
 use super::status::{Connected, State};
 use super::watchdog::{Verdict, Watchdog};
 use super::worker::{self, Command, Event, Handle};
@@ -110,6 +110,7 @@ pub struct Tunnel {
     /// What has been said of it: who answers may see to it that it is something else each time.
     wordings: Repeats<String>,
     history: History,
+    verdicts: Verdicts,
     started: Time,
     repeats: Repeats<(Complaint, IpAddr)>,
     flap: Flap,
@@ -176,6 +177,7 @@ impl Tunnel {
             dialling: Trouble::default(),
             wordings: Repeats::new(MINUTE, WORDINGS),
             history: History::default(),
+            verdicts: Verdicts::default(),
             started: now,
             repeats: Repeats::new(MINUTE, COMPLAINTS),
             flap: Flap::new(MINUTE, UPS_AND_DOWNS),
@@ -204,7 +206,7 @@ impl Tunnel {
             let Self { arrivals, listening, interface, .. } = &mut *self;
             match arrivals.next(listening.as_mut(), interface, due).await {
                 Happened::Stop => return,
-                Happened::Hangup => drop(self.reload().await),
+                Happened::Hangup => drop(self.reload(Asked::BySignal).await),
                 Happened::Connected(result) => self.connected(result),
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
                 Happened::Dialled(dial, result) => self.dialled(dial, result).await,
@@ -255,7 +257,7 @@ impl Tunnel {
         match request {
             Request::Status(reply) => self.tell_snapshot(reply),
             Request::Reload(reply) => {
-                let verdict = self.reload().await;
+                let verdict = self.reload(Asked::OnSocket).await;
                 // Whoever asked may have given up.
                 let _ = reply.send(verdict.map(Into::into).map_err(|refused| refused.lines()));
             }

@@ -30,7 +30,7 @@ struct Entry {
 }
 
 /// An event that is to be printed, and how many were not since the last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Print {
     /// Events of the same key that were counted only.
     pub repeats: u64,
@@ -76,6 +76,27 @@ impl<K: Eq + Hash> Repeats<K> {
         }
         self.entries.insert(key, Entry { printed: now, unprinted: 0 });
         Some(Print { repeats: 0, others: std::mem::take(&mut self.others) })
+    }
+
+    /// From now on events of all other keys are printed again, at once. What was counted of them
+    /// goes with the next line.
+    pub fn forget_all_but(&mut self, key: &K) {
+        let others = &mut self.others;
+        self.entries.retain(|other, entry| {
+            let same = other == key;
+            if !same {
+                *others += entry.unprinted;
+            }
+            same
+        });
+    }
+
+    /// An event has happened that is always printed, after which all others are as well.
+    pub fn printed_anyway(&mut self) -> Print {
+        let others = self.untold();
+        self.entries.clear();
+        self.others = 0;
+        Print { repeats: 0, others }
     }
 
     /// Events that were counted and that no line has told of yet.
@@ -131,6 +152,21 @@ mod tests {
         assert_eq!(printed, 2);
         let next = repeats.happened(100, start + MINUTE);
         assert_eq!(next, Some(Print { repeats: 0, others: 98 }));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_news_again_and_told_of_with_the_next_line() {
+        let start = Time::now();
+        let mut repeats = Repeats::new(MINUTE, 8);
+        for _ in 0..3 {
+            repeats.happened("a", start);
+            repeats.happened("b", start);
+        }
+        repeats.forget_all_but(&"b");
+        assert_eq!(repeats.happened("b", start), None);
+        assert_eq!(repeats.happened("a", start), Some(Print { repeats: 0, others: 2 }));
+        assert_eq!(repeats.printed_anyway(), Print { repeats: 0, others: 3 });
+        assert_eq!(repeats.happened("b", start), Some(Print::default()));
     }
 
     #[test]

@@ -8,13 +8,14 @@ use tokio::task::JoinSet;
 use crate::config::{Loaded, Ready, Settings};
 use crate::daemon::listening::Listening;
 use crate::daemon::parameters;
-use crate::daemon::reload::{Reason, Refused, Reloaded};
+use crate::daemon::reload::{Asked, Reason, Refused, Reloaded};
 use crate::daemon::worker::{Command, Loss};
 use crate::link::negotiate::Ours;
 use crate::link::session::{Parameters, StreamId};
 use crate::metrics;
 use crate::packet::offload::Accepts;
 use crate::report;
+use crate::service::repeat::Print;
 use crate::service::{inherited, messages};
 use crate::time::Time;
 use crate::transport::keys::PublicKey;
@@ -49,7 +50,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// Why it was refused; nothing has changed then.
-    pub async fn reload(&mut self) -> Result<Reloaded, Refused> {
+    pub async fn reload(&mut self, asked: Asked) -> Result<Reloaded, Refused> {
         if self.ready {
             self.notifier.reloading();
         }
@@ -57,18 +58,7 @@ impl Tunnel {
             Ok(prepared) => Ok(self.apply(prepared).await),
             Err(refused) => Err(refused),
         };
-        match &result {
-            Ok(reloaded) => {
-                self.counters.reloads(metrics::Reload::Applied).one();
-                report!(messages::RELOADED, changed = reloaded);
-            }
-            Err(refused) => {
-                self.counters.reloads(metrics::Reload::Rejected).one();
-                for reason in &refused.0 {
-                    report!(messages::RELOAD_REJECTED, error = reason);
-                }
-            }
-        }
+        self.tell_verdict(&result, asked);
         if self.ready {
             self.status = self.state().to_string();
             self.notifier.ready(&self.status);
@@ -76,6 +66,27 @@ impl Tunnel {
             self.tell_ready();
         }
         result
+    }
+
+    fn tell_verdict(&mut self, verdict: &Result<Reloaded, Refused>, asked: Asked) {
+        let print = self.verdicts.reached(verdict, asked, Time::now());
+        match verdict {
+            Ok(reloaded) => {
+                self.counters.reloads(metrics::Reload::Applied).one();
+                if let Some(repeats) = print {
+                    report!(messages::RELOADED, changed = reloaded, repeats = repeats);
+                }
+            }
+            Err(refused) => {
+                self.counters.reloads(metrics::Reload::Rejected).one();
+                let Some(mut repeats) = print else { return };
+                for reason in &refused.0 {
+                    report!(messages::RELOAD_REJECTED, error = reason, repeats = repeats);
+                    // The first line has told of them.
+                    repeats = Print::default();
+                }
+            }
+        }
     }
 
     fn prepare(&self) -> Result<Prepared, Refused> {
