@@ -5,6 +5,7 @@
 //! there; what becomes of the session is decided by the daemon.
 
 mod leave;
+mod measured;
 
 use std::future::pending;
 use std::io;
@@ -23,8 +24,7 @@ use crate::datapath::outbound::{HELD_BACK, Outbound, PeerLimits, QueueParameters
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
-use crate::queue::{Depth, Queued};
-use crate::sys;
+use crate::queue::Queued;
 use crate::time::Time;
 use crate::transport::{Parked, Stream};
 use crate::tun::device::{Opened, Queue};
@@ -34,6 +34,9 @@ use crate::wire::frame::Kind;
 
 use super::alarm::Alarm;
 use leave::take_leave;
+use measured::Question;
+
+pub use measured::{Answer, Measured, MeasuredConnection};
 
 /// How long a last word to the peer may take.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -105,30 +108,6 @@ pub enum Event {
     Alive(usize),
 }
 
-/// How things are with a worker.
-#[derive(Debug)]
-pub struct Measured {
-    /// What waits for its connection.
-    pub queue: Depth,
-    /// Its connection.
-    pub connection: Option<MeasuredConnection>,
-}
-
-/// How things are with a connection.
-#[derive(Debug)]
-pub struct MeasuredConnection {
-    /// Which one.
-    pub id: StreamId,
-    /// What the kernel knows of it.
-    pub tcp: Option<sys::tcp::Info>,
-    /// Bytes that wait to be handed to the kernel.
-    pub unsent: usize,
-    /// Whether the peer leaves a PING unanswered.
-    pub stalled: bool,
-    /// How long nothing has been heard over it.
-    pub silent: Duration,
-}
-
 /// Why a connection is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum Loss {
@@ -152,6 +131,7 @@ pub enum Loss {
 /// A running worker, as the daemon holds it.
 pub struct Handle {
     commands: UnboundedSender<Command>,
+    question: Question,
     thread: thread::JoinHandle<()>,
 }
 
@@ -160,6 +140,13 @@ impl Handle {
     /// [`Event::Alive`] tells.
     pub fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// Asks the worker how things are. Those who ask before it has answered share its answer.
+    pub fn measure(&mut self) -> Answer {
+        let Self { commands, question, .. } = self;
+        // One that has ended drops the question, which is an answer as well.
+        question.ask(|reply| drop(commands.send(Command::Measure(reply))))
     }
 
     /// Whether its thread has ended.
@@ -199,7 +186,7 @@ pub fn start(
         };
         runtime.block_on(worker.run(queue, inbox));
     })?;
-    Ok(Handle { commands, thread })
+    Ok(Handle { commands, question: Question::default(), thread })
 }
 
 struct Worker {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::config::{Mode, Offload};
 use crate::daemon::diagnosis;
 use crate::daemon::interface::offloads;
-use crate::daemon::worker::{Command, Measured, MeasuredConnection};
+use crate::daemon::worker::{Answer, Handle, MeasuredConnection};
 use crate::link::session::StreamId;
 use crate::metrics::snapshot::{
     Config, Interface, Occurrence, Problem, Queue, Session, Snapshot, State, Stream, Tcp, Traffic,
@@ -67,12 +67,12 @@ struct Gathering {
     /// The streams that are up, in the order of [`Snapshot::streams`].
     ids: Vec<StreamId>,
     peer: Option<SocketAddr>,
-    answers: Vec<oneshot::Receiver<Measured>>,
+    answers: Vec<Answer>,
 }
 
 impl Tunnel {
     /// Takes a snapshot and hands it to whoever asked.
-    pub(super) fn tell_snapshot(&self, reply: oneshot::Sender<Snapshot>) {
+    pub(super) fn tell_snapshot(&mut self, reply: oneshot::Sender<Snapshot>) {
         let gathering = self.gather();
         tokio::spawn(async move {
             // Whoever asked may have given up.
@@ -80,14 +80,9 @@ impl Tunnel {
         });
     }
 
-    fn gather(&self) -> Gathering {
+    fn gather(&mut self) -> Gathering {
         let clock = Clock::now();
-        let answers = self.workers.iter().map(|worker| {
-            let (reply, answer) = oneshot::channel();
-            worker.tell(Command::Measure(reply));
-            answer
-        });
-        let answers = answers.collect();
+        let answers = self.workers.iter_mut().map(Handle::measure).collect();
         let live: Vec<_> = (0..=u8::MAX)
             .take(self.workers.len())
             .filter_map(|index| Some((index, self.session.stream(index)?)))
