@@ -6,7 +6,7 @@ mod manual;
 use std::fs;
 use std::process::Command;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 use tunnel64d::cli::{Cli, Exit};
 use tunnel64d::config::schema::KEYS;
 use tunnel64d::metrics::families;
@@ -37,6 +37,18 @@ fn every_exit_status_is_in_the_manual() {
     let page = shown(manual::commands(Cli::command()), "tunnel64d.8");
     for exit in Exit::ALL {
         page.has(&format!("{} {}", exit.code(), exit.meaning()));
+    }
+}
+
+#[test]
+fn every_exit_status_is_in_the_help_of_those_who_ask_a_daemon() {
+    for arguments in [&["--help"][..], &["status", "--help"], &["reload", "-h"]] {
+        let help = Cli::try_parse_from([&["tunnel64d"], arguments].concat()).expect_err("help");
+        let help = plain(&help.to_string());
+        for exit in Exit::ALL {
+            let line = format!("{} {}", exit.code(), exit.meaning());
+            assert!(help.contains(&line), "{arguments:?}: {line}\n{help}");
+        }
     }
 }
 

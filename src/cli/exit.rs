@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Fine,
-    /// Tried and failed.
+    /// Tried and failed, or given up waiting for a daemon that hangs.
     Failed,
     /// The command line was not understood.
     Usage,
@@ -46,13 +46,20 @@ impl Exit {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Fine => "Done.",
-            Self::Failed => "Tried and failed; the message says why.",
+            Self::Failed => "Failed, or the daemon did not answer in time; the message says why.",
             Self::Usage => "The command line was not understood.",
             Self::NotRunning => "The daemon is not running.",
             Self::Permission => "Permission is missing.",
             Self::Configuration => "The configuration is wrong; trying again will not help.",
         }
     }
+}
+
+/// The statuses with their meanings, as `--help` shows them.
+pub fn list() -> String {
+    Exit::ALL.iter().fold("Exit status:".to_owned(), |list, exit| {
+        format!("{list}\n  {:<4}{}", exit.code(), exit.meaning())
+    })
 }
 
 impl From<Exit> for ExitCode {

@@ -22,6 +22,7 @@ use crate::config::Sources;
 /// Carries IPv6 and IPv4 packets between two gateways over TCP.
 #[derive(Debug, Parser)]
 #[command(name = "tunnel64d", version, max_term_width = 80, propagate_version = true)]
+#[command(after_help = exit::list())]
 pub struct Cli {
     /// Where the configuration comes from.
     #[command(flatten)]
@@ -32,7 +33,7 @@ pub struct Cli {
 }
 
 /// Options of all commands, accepted before and after the command's name.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Directory of the configuration
     #[arg(long, global = true, value_name = "DIR", default_value = "/etc/tunnel64d")]
@@ -83,6 +84,7 @@ pub enum Command {
         print: bool,
     },
     /// Say how tunnels are, and what can be done about it
+    #[command(after_help = exit::list())]
     Status {
         /// Name of the instance; a table of all when none is given
         name: Option<String>,
@@ -92,11 +94,12 @@ pub enum Command {
         /// Show it anew every second, until Ctrl-C
         #[arg(long, conflicts_with_all = ["json", "wait_connected"])]
         watch: bool,
-        /// Wait for the peer, so many seconds at the most; exit 1 when it has not come
+        /// Wait for the peer, so many seconds at the most, also for a daemon that hangs; exit 1 when it has not come
         #[arg(long, value_name = "SECONDS", requires = "name")]
         wait_connected: Option<u64>,
     },
     /// Put a changed configuration into force, or say why the old one stays
+    #[command(after_help = exit::list())]
     Reload {
         /// Name of the instance
         name: String,

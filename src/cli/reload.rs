@@ -1,11 +1,12 @@
 //! `tunnel64d reload NAME`: a changed configuration into the running daemon, and its verdict.
 
 use super::{Exit, Options, complain, print};
-use crate::control::client::{Client, Failure};
+use crate::control::client::{Client, Failure, RELOAD_PATIENCE};
 
 /// Has the daemon of the instance `name` read its configuration again, and says what came of it.
 pub fn reload(options: &Options, name: &str) -> Exit {
-    let asked = Client::connect(&options.runtime_dir, name).and_then(|mut client| client.reload());
+    let client = Client::connect(&options.runtime_dir, name, RELOAD_PATIENCE);
+    let asked = client.and_then(|mut client| client.reload());
     match asked {
         Ok(Ok(reloaded)) => {
             if let Some(incomplete) = &reloaded.incomplete {

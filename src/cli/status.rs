@@ -20,12 +20,16 @@ use serde_json::{Value, json};
 
 use super::{Exit, Options, complain, print};
 use crate::config;
-use crate::control::client::{Client, Failure};
+use crate::control::client::{Client, Failure, STATUS_PATIENCE};
 use crate::control::socket;
 use crate::metrics::snapshot::{Snapshot, State, VERSION};
 
 /// How often a tunnel that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the first look may take, also when there is less time: a daemon that is well needs
+/// half of it, when one of its workers is not.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// What is to be shown.
 #[derive(Debug)]
@@ -96,21 +100,29 @@ pub fn status(options: &Options, arguments: &Arguments<'_>) -> Exit {
 /// Looks until there is a session, or for as long as `limit`; then `exit` is a failure.
 fn wait_connected(options: &Options, name: &str, limit: Duration, exit: &mut Exit) -> Seen {
     let start = Instant::now();
+    let left = || limit.saturating_sub(start.elapsed());
+    let mut seen = look(options, name, left().clamp(FIRST_LOOK, STATUS_PATIENCE));
     loop {
-        let seen = look(options, name);
         if seen.snapshot.state == State::Up || seen.exit == Exit::Permission {
             return seen;
         }
-        if start.elapsed() >= limit {
+        if left().is_zero() {
             *exit = Exit::Failed;
-            return look_closely(options, name);
+            return explained(options, name, seen);
         }
-        sleep(LOOK.min(limit.saturating_sub(start.elapsed())));
+        sleep(LOOK.min(left()));
+        let patience = left().min(STATUS_PATIENCE);
+        let now = look(options, name, patience);
+        // What was seen before says more than that there was no time to look again.
+        if now.exit != Exit::Failed || patience == STATUS_PATIENCE {
+            seen = now;
+        }
     }
 }
 
-fn look(options: &Options, name: &str) -> Seen {
-    let asked = Client::connect(&options.runtime_dir, name).and_then(|mut client| client.status());
+fn look(options: &Options, name: &str, patience: Duration) -> Seen {
+    let client = Client::connect(&options.runtime_dir, name, patience);
+    let asked = client.and_then(|mut client| client.status());
     let (snapshot, exit) = match asked {
         Ok(raw) => match serde_json::from_value(raw.clone()) {
             Ok(snapshot) => return Seen { snapshot, raw, exit: Exit::Fine },
@@ -126,7 +138,10 @@ fn look(options: &Options, name: &str) -> Seen {
 
 /// As [`look`], and finds out why a tunnel that does not run does not.
 fn look_closely(options: &Options, name: &str) -> Seen {
-    let seen = look(options, name);
+    explained(options, name, look(options, name, STATUS_PATIENCE))
+}
+
+fn explained(options: &Options, name: &str, seen: Seen) -> Seen {
     if seen.exit != Exit::NotRunning {
         return seen;
     }

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -14,6 +14,12 @@ use super::socket;
 
 /// How much longer than its main loop a daemon may take for an answer.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long to wait for a status: a daemon that takes longer hangs.
+pub const STATUS_PATIENCE: Duration = STATUS_LIMIT.saturating_add(GRACE);
+
+/// How long to wait for a reload.
+pub const RELOAD_PATIENCE: Duration = RELOAD_LIMIT.saturating_add(GRACE);
 
 /// Why a daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +37,7 @@ pub enum Failure {
     #[error(
         "{}: no answer within {} s: the daemon hangs or is stopped; restart it unless its watchdog \
          does",
-        .0.display(), .1.as_secs()
+        .0.display(), seconds(*.1)
     )]
     Silent(PathBuf, Duration),
     /// The daemon has closed the connection.
@@ -45,28 +51,36 @@ pub enum Failure {
     Refused(PathBuf, String),
 }
 
-/// A connection to a daemon.
+/// A time as people read it.
+pub fn seconds(time: Duration) -> String {
+    format!("{:.0}", time.as_secs_f64())
+}
+
+/// A connection to a daemon, given up when it takes too long.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
     stream: UnixStream,
+    begun: Instant,
+    patience: Duration,
 }
 
 impl Client {
-    /// Connects to the instance `name`.
+    /// Connects to the instance `name`. All that is asked of it may take as long as `patience`
+    /// together.
     ///
     /// # Errors
     /// [`Failure`]
-    pub fn connect(directory: &Path, name: &str) -> Result<Self, Failure> {
+    pub fn connect(directory: &Path, name: &str, patience: Duration) -> Result<Self, Failure> {
         let path = socket::path(directory, name);
-        let limit = STATUS_LIMIT + GRACE;
-        match socket::connect(&path, limit) {
-            Ok(socket) => Ok(Self { path, stream: OwnedFd::from(socket).into() }),
+        let begun = Instant::now();
+        match socket::connect(&path, patience) {
+            Ok(socket) => Ok(Self { path, stream: OwnedFd::from(socket).into(), begun, patience }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                     Failure::NotRunning(path)
                 }
-                _ => explain(path, error, limit),
+                _ => explain(path, error, patience),
             }),
         }
     }
@@ -105,8 +119,8 @@ impl Client {
     }
 
     fn call(&mut self, method: &str, limit: Duration) -> Result<Reply, Failure> {
-        let reply = self.exchange(&encode(&Call::ours(method)), limit + GRACE);
-        let reply = reply.map_err(|error| explain(self.path.clone(), error, limit + GRACE))?;
+        let reply = self.exchange(&encode(&Call::ours(method)));
+        let reply = reply.map_err(|error| explain(self.path.clone(), error, self.patience))?;
         let path = || self.path.clone();
         match serde_json::from_slice(&reply) {
             Ok(reply) if reply == Reply::busy() => Err(Failure::Silent(path(), limit)),
@@ -115,12 +129,13 @@ impl Client {
         }
     }
 
-    fn exchange(&mut self, call: &[u8], limit: Duration) -> io::Result<Vec<u8>> {
-        self.stream.set_write_timeout(Some(limit))?;
-        self.stream.set_read_timeout(Some(limit))?;
+    fn exchange(&mut self, call: &[u8]) -> io::Result<Vec<u8>> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
         self.stream.write_all(call)?;
         let (mut reply, mut room) = (Vec::new(), [0; 16 * 1024]);
         while reply.len() <= MAX_REPLY {
+            // For whoever says a byte now and then it is the same time.
+            self.stream.set_read_timeout(Some(self.left()?))?;
             match self.stream.read(&mut room)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 length => reply.extend_from_slice(&room[..length]),
@@ -132,6 +147,12 @@ impl Client {
         }
         Err(io::ErrorKind::FileTooLarge.into())
     }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.patience.saturating_sub(self.begun.elapsed());
+        // The kernel takes none for no limit.
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
 }
 
 fn explain(path: PathBuf, error: io::Error, limit: Duration) -> Failure {
@@ -139,5 +160,34 @@ fn explain(path: PathBuf, error: io::Error, limit: Duration) -> Failure {
         io::ErrorKind::PermissionDenied => Failure::Permission(path),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::Silent(path, limit),
         _ => Failure::Broken(path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn whoever_says_a_byte_now_and_then_is_not_waited_for_any_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = UnixListener::bind(socket::path(directory.path(), "tun0")).unwrap();
+        let talker = thread::spawn(move || {
+            let (mut client, _) = daemon.accept().unwrap();
+            // Until it is given up, for no longer than the test may take.
+            for _ in 0..300 {
+                if client.write_all(b" ").is_err() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let patience = Duration::from_millis(500);
+        let failure =
+            Client::connect(directory.path(), "tun0", patience).and_then(|mut it| it.status());
+        assert!(matches!(&failure, Err(Failure::Silent(_, limit)) if *limit == patience));
+        talker.join().unwrap();
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::control::client::Client;
+    use crate::control::client::{Client, STATUS_PATIENCE};
     use crate::control::requests::requests;
     use crate::control::socket;
     use crate::metrics::snapshot::Snapshot;
@@ -189,7 +189,7 @@ mod tests {
         }
 
         fn client(&self) -> Client {
-            Client::connect(self.directory.path(), "tun0").unwrap()
+            Client::connect(self.directory.path(), "tun0", STATUS_PATIENCE).unwrap()
         }
 
         fn exchange(&self, call: &[u8]) -> String {
@@ -224,7 +224,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let bound = socket::bind(directory.path(), "tun0").unwrap();
         let _server = Server::start(bound, sender).unwrap();
-        let failure = Client::connect(directory.path(), "tun0").unwrap().status().unwrap_err();
+        let client = Client::connect(directory.path(), "tun0", STATUS_PATIENCE);
+        let failure = client.unwrap().status().unwrap_err();
         assert!(failure.to_string().contains("no answer within 5 s"), "{failure}");
     }
 

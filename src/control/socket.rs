@@ -74,7 +74,8 @@ pub fn names(directory: &Path) -> io::Result<Vec<String>> {
 /// `ConnectionRefused` and `NotFound` when nobody listens, `WouldBlock` when nobody accepts.
 pub fn connect(path: &Path, patience: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(patience))?;
+    // The kernel takes none for no limit.
+    socket.set_write_timeout(Some(patience.max(Duration::from_millis(1))))?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(socket)
 }

@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid, User, getgrouplist};
 
 use crate::cli::{Exit, Options};
 use crate::config::{self, Mode, Settings};
-use crate::control::client::Failure;
+use crate::control::client::{Failure, seconds};
 use crate::metrics::snapshot::{Kind, Problem, Snapshot, State, VERSION};
 use crate::transport::keys::{FileError, PrivateKey};
 
@@ -40,7 +40,7 @@ pub fn unanswered(name: &str, failure: &Failure) -> (Snapshot, Exit) {
             format!("Run this as root, or as a member of the group {USER}."),
         ),
         Failure::Silent(_, limit) => (
-            format!("the daemon has not answered for {} s", limit.as_secs()),
+            format!("the daemon has not answered for {} s", seconds(*limit)),
             format!(
                 "It hangs or is stopped: `systemctl status tunnel64d@{name}`. Its watchdog \
                  restarts it; so does `systemctl restart tunnel64d@{name}`."

@@ -1,11 +1,14 @@
 //! The same again every second, on a screen of its own that leaves the terminal as it was.
 
+use std::future::Future;
 use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
 use terminal_size::{Height, Width, terminal_size};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::detail::{self, Rates};
@@ -23,7 +26,12 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// Shows a tunnel, or all, until it is told to stop or nobody looks any more.
 pub fn watch(options: &Options, name: Option<&str>) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let watched = runtime.and_then(|runtime| runtime.block_on(show(options, name)));
+    let watched = runtime.and_then(|runtime| {
+        let shown = runtime.block_on(show(options, name));
+        // A look at a daemon that hangs ends with the process.
+        runtime.shutdown_background();
+        shown
+    });
     match watched {
         Ok(()) => Exit::Fine,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Fine,
@@ -37,34 +45,33 @@ pub fn watch(options: &Options, name: Option<&str>) -> Exit {
 async fn show(options: &Options, name: Option<&str>) -> io::Result<()> {
     let mut signals = Interruptions::new()?;
     let mut screen = Screen::enter()?;
-    let mut before = None;
+    let (mut before, mut lines) = (None, Vec::new());
     loop {
-        // Asking takes no more than a few seconds, also of a daemon that hangs.
-        let lines = match name {
-            Some(name) => {
-                let after = look_closely(options, name).snapshot;
-                one(&mut before, after)
-            }
-            None => all(options),
+        let (options, name) = (options.clone(), name.map(str::to_owned));
+        let look = spawn_blocking(move || Look::take(&options, name.as_deref()));
+        let Some(look) = signals.meanwhile(look, &mut screen, &lines).await? else { return Ok(()) };
+        lines = match look? {
+            Look::One(after) => one(&mut before, *after),
+            Look::All(lines) => lines,
         };
         screen.show(&lines)?;
-        let pause = sleep(EVERY);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => break,
-                interruption = signals.next() => match interruption {
-                    Interruption::End => return Ok(()),
-                    Interruption::Resized => screen.show(&lines)?,
-                    Interruption::Suspend => {
-                        screen.leave()?;
-                        // SIGTSTP itself is ours now.
-                        raise(Signal::SIGSTOP)?;
-                        screen.resume()?;
-                        screen.show(&lines)?;
-                    }
-                },
-            }
+        if signals.meanwhile(sleep(EVERY), &mut screen, &lines).await?.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// What there is to see. Of a daemon that hangs that takes seconds.
+enum Look {
+    One(Box<Snapshot>),
+    All(Vec<Line>),
+}
+
+impl Look {
+    fn take(options: &Options, name: Option<&str>) -> Self {
+        match name {
+            Some(name) => Self::One(Box::new(look_closely(options, name).snapshot)),
+            None => Self::All(all(options)),
         }
     }
 }
@@ -106,6 +113,32 @@ impl Interruptions {
             suspend: signal(SignalKind::from_raw(Signal::SIGTSTP as i32))?,
             resized: signal(SignalKind::window_change())?,
         })
+    }
+
+    /// Waits, with these lines on the screen. Nothing if that came to its end first.
+    async fn meanwhile<T>(
+        &mut self,
+        what: impl Future<Output = T>,
+        screen: &mut Screen,
+        lines: &[Line],
+    ) -> io::Result<Option<T>> {
+        let mut what = pin!(what);
+        loop {
+            tokio::select! {
+                done = &mut what => return Ok(Some(done)),
+                interruption = self.next() => match interruption {
+                    Interruption::End => return Ok(None),
+                    Interruption::Resized => screen.show(lines)?,
+                    Interruption::Suspend => {
+                        screen.leave()?;
+                        // SIGTSTP itself is ours now.
+                        raise(Signal::SIGSTOP)?;
+                        screen.resume()?;
+                        screen.show(lines)?;
+                    }
+                },
+            }
+        }
     }
 
     async fn next(&mut self) -> Interruption {
