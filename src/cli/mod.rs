@@ -2,6 +2,7 @@
 
 mod check;
 mod exit;
+mod harmless;
 mod import;
 mod keys;
 mod reload;

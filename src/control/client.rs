@@ -111,8 +111,7 @@ impl Client {
         match reply.error.as_deref() {
             None => serde_json::from_value(reply.parameters).map(Ok).map_err(malformed),
             Some("org.tunnel64d.ReloadRejected") => {
-                let errors = reply.parameters.get("errors").cloned().unwrap_or_default();
-                serde_json::from_value(errors).map(Err).map_err(malformed)
+                serde_json::from_value(reply.parameters).map(Err).map_err(malformed)
             }
             Some(error) => Err(Failure::Refused(self.path.clone(), error.to_owned())),
         }

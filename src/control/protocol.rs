@@ -60,6 +60,19 @@ pub struct Applied {
     /// What is not in place yet, and why; it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
+    /// What can be done about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// Why a reload has applied nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// The reasons, a line each.
+    pub errors: Vec<String>,
+    /// What can be done about them.
+    #[serde(default)]
+    pub remedy: String,
 }
 
 /// What a call asks for.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::metrics::snapshot::Snapshot;
 
-use super::protocol::Applied;
+use super::protocol::{Applied, Rejected};
 
 /// How old a status may be: more callers than this allows share one.
 const FRESH: Duration = Duration::from_millis(50);
@@ -34,8 +34,8 @@ pub enum Request {
     Reload(oneshot::Sender<Verdict>),
 }
 
-/// What became of a reload: what was applied, or why nothing was, a line each.
-pub type Verdict = Result<Applied, Vec<String>>;
+/// What became of a reload: what was applied, or why nothing was.
+pub type Verdict = Result<Applied, Rejected>;
 
 /// The way to the main loop, and its end there.
 pub fn requests() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn applied(key: &str) -> Verdict {
-        Ok(Applied { applied: vec![key.to_owned()], incomplete: None })
+        Ok(Applied { applied: vec![key.to_owned()], ..Applied::default() })
     }
 
     #[tokio::test(start_paused = true)]

@@ -129,9 +129,7 @@ async fn reply(method: Method, asker: &Asker) -> Reply {
         },
         Method::Reload => match asker.reload().await {
             Some(Ok(applied)) => Reply::new(json!(applied)),
-            Some(Err(errors)) => {
-                Reply::error("org.tunnel64d.ReloadRejected", json!({ "errors": errors }))
-            }
+            Some(Err(rejected)) => Reply::error("org.tunnel64d.ReloadRejected", json!(rejected)),
             None => Reply::busy(),
         },
         Method::Info => Reply::new(json!({
@@ -154,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::control::client::{Client, STATUS_PATIENCE};
+    use crate::control::protocol::Rejected;
     use crate::control::requests::requests;
     use crate::control::socket;
     use crate::metrics::snapshot::Snapshot;
@@ -177,7 +176,7 @@ mod tests {
                             let snapshot = Snapshot { name: "tun0".to_owned(), ..default() };
                             drop(reply.send(snapshot));
                         }
-                        Request::Reload(reply) => drop(reply.send(Err(vec!["no".to_owned()]))),
+                        Request::Reload(reply) => drop(reply.send(Err(no()))),
                     }
                 }
             });
@@ -208,6 +207,10 @@ mod tests {
         Snapshot::default()
     }
 
+    fn no() -> Rejected {
+        Rejected { errors: vec!["no".to_owned()], remedy: "Ask again.".to_owned() }
+    }
+
     #[test]
     fn a_client_asks_as_often_as_it_likes() {
         let daemon = Daemon::start();
@@ -215,7 +218,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(client.status().unwrap()["name"], "tun0");
         }
-        assert_eq!(client.reload().unwrap(), Err(vec!["no".to_owned()]));
+        assert_eq!(client.reload().unwrap(), Err(no()));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::io;
 
 use crate::config::schema::Reload;
 use crate::config::{self, Leaf, Loaded, Origin, Sources};
-use crate::control::protocol::Applied;
+use crate::control::protocol::{Applied, Rejected};
+use crate::metrics::snapshot::Problem;
 use crate::service::logging::LevelHandle;
 use crate::transport::tcp;
 
@@ -33,7 +34,7 @@ pub struct Reloaded {
     /// The keys whose values are new, in the order of the documentation.
     pub changed: Vec<String>,
     /// What the kernel refused so far; it is tried again.
-    pub incomplete: Option<String>,
+    pub incomplete: Option<Problem>,
 }
 
 /// A reload that was refused: everything is as it was before.
@@ -151,11 +152,28 @@ impl Refused {
     pub fn lines(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }
+
+    /// The reasons, and what the admin of this tunnel can do about them.
+    pub fn told(&self, tunnel: &str) -> Rejected {
+        let has = |kind: fn(&Reason) -> bool| self.0.iter().any(kind);
+        let remedy = if has(|reason| matches!(reason, Reason::Restart { .. })) {
+            format!(
+                "A restart applies all that has changed: `systemctl restart tunnel64d@{tunnel}`. \
+                 Or put the former values back, and reload again."
+            )
+        } else if has(|reason| matches!(reason, Reason::Configuration(_))) {
+            format!("Correct it until `tunnel64d check {tunnel}` is content, and reload again.")
+        } else {
+            "Remove what is in the way, or change the key, and reload again.".to_owned()
+        };
+        Rejected { errors: self.lines(), remedy }
+    }
 }
 
 impl From<Reloaded> for Applied {
     fn from(Reloaded { changed, incomplete }: Reloaded) -> Self {
-        Self { applied: changed, incomplete }
+        let (incomplete, remedy) = incomplete.map(|it| (it.text, it.remedy)).unzip();
+        Self { applied: changed, incomplete, remedy }
     }
 }
 

@@ -44,7 +44,7 @@ use super::diagnosis::History;
 use super::exporter::Exporter;
 use super::interface::{Interface, Queues};
 use super::listening::Listening;
-use super::reload::{Asked, Basis, Verdicts};
+use super::reload::{Asked, Basis, Refused, Verdicts};
 use super::status::{Connected, State};
 use super::watchdog::{Verdict, Watchdog};
 use super::worker::{self, Command, Event, Handle};
@@ -259,7 +259,8 @@ impl Tunnel {
             Request::Reload(reply) => {
                 let verdict = self.reload(Asked::OnSocket).await;
                 // Whoever asked may have given up.
-                let _ = reply.send(verdict.map(Into::into).map_err(|refused| refused.lines()));
+                let told = |refused: Refused| refused.told(&self.settings.name);
+                let _ = reply.send(verdict.map(Into::into).map_err(told));
             }
         }
     }

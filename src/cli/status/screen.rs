@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::format::{columns, harmless};
+use super::format::columns;
+use crate::cli::harmless::harmless;
 
 /// How things are, as a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

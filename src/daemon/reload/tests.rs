@@ -161,3 +161,30 @@ fn variables_and_arguments_of_the_start_still_hold() {
     let read = started.read_with("interface.mtu = 9000\nqueue.target = \"9ms\"\nlink.dscp = 1");
     assert_eq!(read, Ok(vec!["link.dscp".to_owned()]));
 }
+
+#[test]
+fn whoever_is_refused_is_told_what_to_do() {
+    let started = Started::new();
+    let told = |drop_in| {
+        let _ = started.read_with(drop_in);
+        started.basis.read().map(drop).unwrap_err().told("tun0").remedy
+    };
+    let restart = told("link.streams = 4");
+    assert!(restart.contains("`systemctl restart tunnel64d@tun0`"), "{restart}");
+    let correct = told("link.dscp = 64");
+    assert!(correct.contains("`tunnel64d check tun0`"), "{correct}");
+    assert!(!correct.contains("restart"), "{correct}");
+    let source = io::ErrorKind::NotFound.into();
+    let device = Refused::from(Reason::Socket { key: "link.device", source }).told("tun0").remedy;
+    assert!(device.contains("reload again") && !device.contains("check"), "{device}");
+}
+
+#[test]
+fn what_is_not_in_place_yet_is_told_with_its_remedy() {
+    let problem = Problem { text: "text".into(), remedy: "remedy".into(), ..Problem::default() };
+    let applied: Applied = Reloaded { changed: vec![], incomplete: Some(problem) }.into();
+    assert_eq!(
+        (applied.incomplete.as_deref(), applied.remedy.as_deref()),
+        (Some("text"), Some("remedy"))
+    );
+}

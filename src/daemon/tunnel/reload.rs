@@ -7,9 +7,9 @@ use tokio::task::JoinSet;
 
 use crate::config::{Loaded, Ready, Settings};
 use crate::daemon::listening::Listening;
-use crate::daemon::parameters;
 use crate::daemon::reload::{Asked, Reason, Refused, Reloaded};
 use crate::daemon::worker::{Command, Loss};
+use crate::daemon::{diagnosis, parameters};
 use crate::link::negotiate::Ours;
 use crate::link::session::{Parameters, StreamId};
 use crate::metrics;
@@ -161,7 +161,9 @@ impl Tunnel {
             self.part_from_strangers(former.link.connect == self.settings.link.connect);
             self.dial_anew();
         }
-        Reloaded { changed, incomplete: self.interface.trouble().map(str::to_owned) }
+        let incomplete = self.interface.trouble();
+        let incomplete = incomplete.map(|why| diagnosis::of_interface(self.interface.name(), why));
+        Reloaded { changed, incomplete }
     }
 
     /// Hands the workers their part of the settings.
