@@ -27,9 +27,9 @@ use crate::metrics::snapshot::{Snapshot, State, VERSION};
 /// How often a tunnel that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long the first look may take, also when there is less time: a daemon that is well needs
-/// half of it, when one of its workers is not.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// Twice what a daemon takes whose main loop is well: it gives its workers half a second. The first
+/// look has that much time in any case.
+const ENOUGH: Duration = Duration::from_secs(1);
 
 /// What is to be shown.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ pub fn status(options: &Options, arguments: &Arguments<'_>) -> Exit {
 fn wait_connected(options: &Options, name: &str, limit: Duration, exit: &mut Exit) -> Seen {
     let start = Instant::now();
     let left = || limit.saturating_sub(start.elapsed());
-    let mut seen = look(options, name, left().clamp(FIRST_LOOK, STATUS_PATIENCE));
+    let mut seen = look(options, name, left().clamp(ENOUGH, STATUS_PATIENCE));
     loop {
         if seen.snapshot.state == State::Up || seen.exit == Exit::Permission {
             return seen;
@@ -113,8 +113,8 @@ fn wait_connected(options: &Options, name: &str, limit: Duration, exit: &mut Exi
         sleep(LOOK.min(left()));
         let patience = left().min(STATUS_PATIENCE);
         let now = look(options, name, patience);
-        // What was seen before says more than that there was no time to look again.
-        if now.exit != Exit::Failed || patience == STATUS_PATIENCE {
+        // What was seen before says more than that there was hardly time to look again.
+        if now.exit != Exit::Failed || patience >= ENOUGH {
             seen = now;
         }
     }

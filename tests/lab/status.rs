@@ -287,7 +287,8 @@ fn a_second_daemon_of_the_same_name_leaves_the_first_alone() {
         ),
     );
     let said = second.expect_err("it ends");
-    assert!(said.contains("tunnel tun0 runs already"), "{said}");
+    let first = format!("tunnel tun0 runs already: process {} has ", vm1.pid());
+    assert!(said.contains(&first), "{said}");
     assert!(vm1.runs());
     lab.await_status(VM1, &["tun0: up for"]);
 }
