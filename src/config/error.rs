@@ -160,14 +160,14 @@ pub enum Problem {
         /// The address it goes with.
         other: String,
     },
-    /// A value that must be less than another isn't.
+    /// A value that another one bounds is too high.
     #[error(
         "{low} must be {relation} {high_key}, which is {high} (lower this one, or raise {high_key})"
     )]
     Order {
         /// The value that should be the lower one.
         low: String,
-        /// How they must relate: `less than` or `at most`.
+        /// How they must relate: `less than`, `at most` or `at most half of`.
         relation: &'static str,
         /// The key of the other value.
         high_key: &'static str,

@@ -86,7 +86,7 @@ pub struct Link {
     pub streams: Streams,
     /// TCP congestion control; default: auto.
     pub congestion: Congestion,
-    /// Silence after which the peer is probed, 1 s to 1 h, less than `dead_after`; default: 10 s.
+    /// Silence after which the peer is probed, 1 s to 1 h, at most half of `dead_after`; default: 10 s.
     pub keepalive: Duration,
     /// Silence after which the connection is given up, 2 s to 24 h; default: 30 s.
     pub dead_after: Duration,

@@ -128,7 +128,7 @@ fn link(reader: &mut Reader) -> Option<Link> {
         values::choice(value, &[("interface", Ready::Interface), ("connected", Ready::Connected)])
     });
 
-    reader.less(("link.keepalive", keepalive), ("link.dead_after", dead_after));
+    reader.at_most_half(("link.keepalive", keepalive), ("link.dead_after", dead_after));
     reader.at_most(("link.reconnect.min", min), ("link.reconnect.max", max));
     if let (Some(Some(source)), Some(connect)) = (source, &connect) {
         source_reaches(reader, source, connect);
@@ -342,6 +342,13 @@ impl Reader<'_> {
     fn at_most(&mut self, low: Named<Duration>, high: Named<Duration>) {
         if low.1 > high.1 {
             self.order(low, "at most", high);
+        }
+    }
+
+    /// Names the lower of two durations if the higher one is not at least twice as long.
+    fn at_most_half(&mut self, low: Named<Duration>, high: Named<Duration>) {
+        if low.1.map(|low| 2 * low) > high.1 {
+            self.order(low, "at most half of", high);
         }
     }
 
