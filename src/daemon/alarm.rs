@@ -49,4 +49,17 @@ mod tests {
         }
         alarm.at(begun).await;
     }
+
+    /// The runtime's clock stands for one that stood still: it goes on only while all wait.
+    #[tokio::test(start_paused = true)]
+    async fn it_never_relies_on_the_runtimes_clock_for_longer_than_a_nap() {
+        let mut alarm = Alarm::new();
+        let due = Time::now() + Duration::from_secs(3600);
+        for _ in 0..3 {
+            let asleep = Instant::now();
+            alarm.at(due).await;
+            let slept = asleep.elapsed();
+            assert!(slept <= NAP + Duration::from_millis(1), "{slept:?}");
+        }
+    }
 }
