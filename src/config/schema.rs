@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
         Reload::Now),
     key("link.connect", Kind::TextOrList, None,
         "\"host:port\", or a list of them tried in turn, such as \"172.16.2.163:4641\" or \"[2001:db8::1]:4641\"",
-        "Where the peer listens; names are resolved at every dial, port 4641 when none is given.",
+        "Where the peer listens; names are resolved at every dial, port 4641 when none is given. Of several the one that worked last is tried first, and after a failure or a stall the next one.",
         Reload::NewConnections),
     key("link.source", Kind::Text, None,
         "an IP address, such as \"172.16.2.131\"",

@@ -18,7 +18,7 @@ use crate::time::Time;
 
 use super::Error;
 use super::interface::Interface;
-use super::introduction::{Failure, Introduced};
+use super::introduction::{Failure, Introduced, Outcome};
 use super::listening::Listening;
 use super::worker::Event;
 
@@ -37,7 +37,7 @@ pub enum Happened {
     /// Somebody who connected has said HELLO, or did not.
     Greeted(SocketAddr, Result<Introduced, Failure>),
     /// An attempt to connect has ended.
-    Dialled(Dial, Result<Introduced, Failure>),
+    Dialled(Dial, Outcome),
     /// Somebody asks something of the daemon.
     Asked(Request),
     /// A worker has something to say.
@@ -53,7 +53,7 @@ pub struct Arrivals {
     /// Connections that have yet to say HELLO.
     pub greeted: JoinSet<(SocketAddr, Result<Introduced, Failure>)>,
     /// Attempts to connect.
-    pub dialled: JoinSet<(Dial, Result<Introduced, Failure>)>,
+    pub dialled: JoinSet<(Dial, Outcome)>,
     /// What workers report through; one is kept, so that the end of a worker never closes it.
     pub reports: UnboundedSender<Event>,
     /// The way in for requests; one is kept, so that the end of a server never closes it.
@@ -106,7 +106,7 @@ impl Arrivals {
             _ = self.interrupt.recv() => Happened::Stop,
             _ = self.hangup.recv() => Happened::Hangup,
             Some(event) = self.workers.recv() => Happened::Worker(event),
-            Some(Ok((dial, result))) = self.dialled.join_next() => Happened::Dialled(dial, result),
+            Some(Ok((dial, outcome))) = self.dialled.join_next() => Happened::Dialled(dial, outcome),
             Some(Ok((peer, result))) = self.greeted.join_next() => Happened::Greeted(peer, result),
             Some(request) = self.requests.recv() => Happened::Asked(request),
             event = interface.changed() => Happened::Interface(event),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Endpoint;
 use crate::link::session::Identity;
@@ -23,11 +23,14 @@ use crate::wire::bye::{self, Bye, Reason};
 use crate::wire::frame::{self, Kind};
 use crate::wire::hello::{self, Hello, Instance};
 
+use super::ways::{Order, Way};
+
 /// How long somebody who connected may take for HELLO.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// How long one address may take while there are others to try.
+/// How long one address may take while there are others to try; that of a name with many, at least.
 const ADDRESS: Duration = Duration::from_secs(3);
+const ADDRESS_OF_MANY: Duration = Duration::from_secs(1);
 
 /// A connection whose peer has said HELLO.
 #[derive(Debug)]
@@ -168,7 +171,7 @@ impl Failure {
 #[derive(Debug, Clone)]
 pub struct Dialler {
     /// Where the peer may be found, in the order to be tried.
-    pub endpoints: Vec<Endpoint>,
+    pub order: Order,
     /// How connections leave the machine.
     pub options: tcp::Options,
     /// How they are protected.
@@ -181,37 +184,63 @@ pub struct Dialler {
     pub needed: Arc<AtomicBool>,
 }
 
+/// What became of an attempt to connect.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The connection, or why there is none.
+    pub result: Result<(Introduced, Way), Failure>,
+    /// The endpoint that was tried last; `None` where there is none at all.
+    pub last: Option<Endpoint>,
+}
+
 impl Dialler {
-    /// Connects to the first endpoint that answers, says `hello` and waits for the peer's. Names
-    /// are resolved anew each time.
-    ///
-    /// # Errors
-    /// Why none of the endpoints answered within `patience`.
-    pub async fn dial(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
-        let attempt = timeout(patience, self.dial_all(hello, patience));
-        attempt.await.unwrap_or_else(|_| {
-            let endpoints = self.endpoints.iter().map(ToString::to_string);
+    /// Connects to the first endpoint that answers within `patience`, says `hello` and waits for
+    /// the peer's. Names are resolved anew each time.
+    pub async fn dial(&self, hello: &Hello, patience: Duration) -> Outcome {
+        let mut last = None;
+        let until = Instant::now() + patience;
+        let attempt = timeout_at(until, self.dial_all(hello, patience, until, &mut last)).await;
+        let result = attempt.unwrap_or_else(|_| {
+            let endpoints = self.order.endpoints.iter().map(ToString::to_string);
             Err(Failure::Unanswered {
                 endpoints: endpoints.collect::<Vec<_>>().join(", "),
                 patience,
             })
-        })
+        });
+        Outcome { result, last: last.cloned() }
     }
 
-    async fn dial_all(&self, hello: &Hello, patience: Duration) -> Result<Introduced, Failure> {
+    async fn dial_all<'a>(
+        &'a self,
+        hello: &Hello,
+        patience: Duration,
+        until: Instant,
+        last: &mut Option<&'a Endpoint>,
+    ) -> Result<(Introduced, Way), Failure> {
         let mut failures = Vec::new();
-        for endpoint in &self.endpoints {
-            match lookup_host((endpoint.host.as_str(), endpoint.port)).await {
-                Ok(addresses) => {
-                    for address in addresses {
-                        match self.dial_one(address, hello, patience.min(ADDRESS)).await {
-                            Ok(introduced) => return Ok(introduced),
-                            Err(failure) => failures.push(failure),
-                        }
+        for endpoint in self.order.endpoints_in_turn() {
+            // One that was not given any time is where the next attempt begins.
+            if !failures.is_empty() && Instant::now() >= until {
+                break;
+            }
+            *last = Some(endpoint);
+            let mut addresses: Vec<_> =
+                match lookup_host((endpoint.host.as_str(), endpoint.port)).await {
+                    Ok(addresses) => addresses.collect(),
+                    Err(source) => {
+                        failures.push(Failure::Name { name: endpoint.host.clone(), source });
+                        continue;
                     }
-                }
-                Err(source) => {
-                    failures.push(Failure::Name { name: endpoint.host.clone(), source });
+                };
+            self.order.sort(&mut addresses);
+            let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+            for address in addresses {
+                let patience = share.clamp(ADDRESS_OF_MANY, ADDRESS).min(patience);
+                match self.dial_one(address, hello, patience).await {
+                    Ok(introduced) => {
+                        return Ok((introduced, Way { endpoint: endpoint.clone(), address }));
+                    }
+                    Err(failure) => failures.push(failure),
                 }
             }
         }
@@ -308,3 +337,6 @@ fn closed(error: io::Error) -> Failure {
         Err(error) => Failure::Closed(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

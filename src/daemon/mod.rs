@@ -1,8 +1,8 @@
 //! One tunnel, from start-up to the end: joins what the other rooms do.
 //!
 //! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
-//! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials
-//! and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
+//! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials,
+//! in the order that [`ways`] knows, and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
 //! configured. [`reload`] reads the configuration again. [`control`] opens the control socket; what
 //! it tells is gathered by [`tunnel`], and put into words by [`diagnosis`]. [`exporter`] is for
 //! Prometheus, [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
@@ -21,6 +21,7 @@ pub mod reload;
 pub mod status;
 pub mod tunnel;
 pub mod watchdog;
+pub mod ways;
 pub mod worker;
 
 use std::io;

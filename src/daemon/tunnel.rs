@@ -47,6 +47,7 @@ use super::listening::Listening;
 use super::reload::{Asked, Basis, Refused, Verdicts};
 use super::status::{Connected, State};
 use super::watchdog::{Verdict, Watchdog};
+use super::ways::Ways;
 use super::worker::{self, Command, Event, Handle};
 use super::{Error, parameters};
 
@@ -88,6 +89,7 @@ pub struct Tunnel {
     peers: Peers,
     listening: Option<Listening>,
     arrivals: Arrivals,
+    ways: Ways,
     next_stream: StreamId,
     /// The connections of streams.
     connections: HashMap<StreamId, Connection>,
@@ -162,6 +164,7 @@ impl Tunnel {
             peers: Peers::new(parameters::peers(settings)),
             listening,
             arrivals,
+            ways: Ways::new(streams.into()),
             next_stream: 0,
             connections: HashMap::new(),
             peer: None,
@@ -209,7 +212,7 @@ impl Tunnel {
                 Happened::Hangup => drop(self.reload(Asked::BySignal).await),
                 Happened::Connected(result) => self.connected(result),
                 Happened::Greeted(peer, result) => self.greeted(peer, result).await,
-                Happened::Dialled(dial, result) => self.dialled(dial, result).await,
+                Happened::Dialled(dial, outcome) => self.dialled(dial, outcome).await,
                 Happened::Asked(request) => self.asked(request).await,
                 Happened::Worker(event) => self.worker(event),
                 Happened::Interface(_) => self.interface.disturbed(Time::now()),
@@ -304,9 +307,15 @@ impl Tunnel {
             Event::Lost(id, loss) => self.lost(id, &loss),
             Event::Stalled(id) => {
                 note!(DEBUG, "stream stalled", stream = id);
+                if let Some(stream) = self.dialled_stream(id) {
+                    self.ways.stalled(stream);
+                }
                 self.session.stalled(Time::now(), id);
             }
             Event::Recovered(id) => {
+                if let Some(stream) = self.dialled_stream(id) {
+                    self.ways.recovered(stream);
+                }
                 let attempt = self.session.recovered(Time::now(), id);
                 if let Some(needed) = attempt.and_then(|attempt| self.needed.remove(&attempt)) {
                     needed.store(false, Relaxed);

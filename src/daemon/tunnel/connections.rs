@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::net::TcpStream;
 
 use crate::daemon::diagnosis;
-use crate::daemon::introduction::{Dialler, Failure, Introduced, greet};
+use crate::daemon::introduction::{Dialler, Failure, Introduced, Outcome, greet};
 use crate::daemon::worker::{Command, Event};
 use crate::datapath::outbound::PeerLimits;
 use crate::link::peers::TurnedAway;
@@ -42,7 +42,7 @@ impl Tunnel {
             };
             let hello = self.ours.hello(dial.session, dial.stream);
             let dialler = Dialler {
-                endpoints: self.settings.link.connect.clone(),
+                order: self.ways.order(dial.stream, &self.settings.link.connect),
                 options: self.tcp.clone(),
                 protection: self.protection.clone(),
                 netlink: self.interface.netlink().clone(),
@@ -115,13 +115,16 @@ impl Tunnel {
         }
     }
 
-    pub(super) async fn dialled(&mut self, dial: Dial, result: Result<Introduced, Failure>) {
+    pub(super) async fn dialled(&mut self, dial: Dial, outcome: Outcome) {
         self.needed.remove(&dial.attempt);
         let now = Time::now();
-        let Introduced { stream, hello, identity } = match result {
-            Ok(introduced) => introduced,
+        let (Introduced { stream, hello, identity }, way) = match outcome.result {
+            Ok(answered) => answered,
             Err(failure) => {
                 self.count(Direction::Dialled, &failure.outcomes());
+                if let (Some(last), false) = (outcome.last, matches!(failure, Failure::NotNeeded)) {
+                    self.ways.failed(dial.stream, last);
+                }
                 self.session.dial_failed(now, dial.attempt);
                 return self.not_dialled(dial, &failure);
             }
@@ -129,6 +132,7 @@ impl Tunnel {
         let peer = stream.peer();
         let connection = Connection::new(&stream, self.key(identity), false, now);
         if self.objection(&connection, true).is_some() {
+            self.ways.failed(dial.stream, way.endpoint);
             self.session.dial_failed(now, dial.attempt);
             return self.turn_away(stream, Reason::Unwelcome, Direction::Dialled);
         }
@@ -136,6 +140,7 @@ impl Tunnel {
         match self.session.dialled(now, dial.attempt, id, &hello, identity) {
             Ok(actions) => {
                 self.count(Direction::Dialled, &[Handshake::Done]);
+                self.ways.worked(dial.stream, way);
                 self.dialling.is_over();
                 self.attach(id, stream, &hello, connection);
                 self.carry_out(actions, peer).await;
@@ -146,8 +151,14 @@ impl Tunnel {
                     self.history.dial_failed(now, vec![problem]);
                 }
                 match reason {
-                    Reason::Superseded | Reason::Glare => self.dismiss(dial.stream, stream, reason),
-                    _ => self.turn_away(stream, reason, Direction::Dialled),
+                    Reason::Superseded | Reason::Glare => {
+                        self.ways.worked(dial.stream, way);
+                        self.dismiss(dial.stream, stream, reason);
+                    }
+                    _ => {
+                        self.ways.failed(dial.stream, way.endpoint);
+                        self.turn_away(stream, reason, Direction::Dialled);
+                    }
                 }
             }
         }
@@ -253,6 +264,12 @@ impl Tunnel {
         for outcome in outcomes {
             self.counters.handshakes(direction, *outcome).one();
         }
+    }
+
+    /// The index of a stream that was dialled from here.
+    pub(super) fn dialled_stream(&self, id: StreamId) -> Option<u8> {
+        self.connections.get(&id).filter(|connection| !connection.accepted)?;
+        (0..).take(self.workers.len()).find(|index| self.session.stream(*index) == Some(id))
     }
 
     fn name_stream(&mut self) -> StreamId {

@@ -14,8 +14,10 @@ use crate::{note, report};
 use super::{Complaint, Tunnel};
 
 impl Tunnel {
-    /// Does what the session wants done after a connection to `peer` was taken.
+    /// Does what the session wants done after a connection to `peer` was taken, which may not be
+    /// where the session began.
     pub(super) async fn carry_out(&mut self, actions: Vec<Action>, peer: SocketAddr) {
+        self.peer = Some(peer);
         let replaced = actions.contains(&Action::Down);
         if replaced {
             self.counters.sessions_lost.one();
@@ -98,7 +100,6 @@ impl Tunnel {
 
     async fn session_up(&mut self, agreed: &Agreed, peer: SocketAddr, replaced: bool) {
         self.counters.sessions.one();
-        self.peer = Some(peer);
         self.up_since = Time::now();
         self.lost_because = None;
         self.dialling.is_over();

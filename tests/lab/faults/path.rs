@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::FAR;
-use crate::harness::{Lab, VM1, VM1_6, VM3_6, eventually};
+use crate::harness::{Lab, VM1, VM1_6, VM3, VM3_6, eventually, sample_without};
 use crate::traffic::Stream;
 
 #[test]
@@ -50,4 +50,39 @@ fn a_daemon_started_before_its_path_exists_connects_when_it_does() {
     }
     lab.tool(&["heal"]);
     lab.await_tunnel();
+}
+
+/// `dead_after` is half a minute: the first endpoint is left for the second long before that.
+#[test]
+fn a_stream_that_stalls_on_one_endpoint_goes_on_over_the_next_within_its_session() {
+    let lab = Lab::raise_after_failure();
+    lab.run(VM3, "ip address add 172.16.2.164/28 dev eth1");
+    let both = "link.connect = [\"172.16.2.163:4641\", \"172.16.2.164:4641\"]";
+    let vm1 = lab.start_from(VM1, &sample_without(VM1, "listen"), both);
+    let anywhere = "link.listen = \"0.0.0.0:4641\"";
+    let _vm3 = lab.start_from(VM3, &sample_without(VM3, "connect"), anywhere);
+    lab.await_tunnel();
+    let pings = lab.spawn(VM1_6, &format!("ping -n -i 0.2 {FAR}"));
+    let over = |address: &str| {
+        lab.outer_connections(VM3).iter().any(|connection| connection.starts_with(address))
+    };
+    let [first, second] = ["172.16.2.163", "172.16.2.164"];
+    for (lost, left) in [(first, second), (second, first)] {
+        assert!(over(lost) && !over(left), "{:?}", lab.outer_connections(VM3));
+        lab.run(
+            "VM2",
+            &format!(
+                "nft 'add table inet way
+                 add chain inet way forward {{ type filter hook forward priority 0; }}
+                 add rule inet way forward ip saddr {lost} drop
+                 add rule inet way forward ip daddr {lost} drop'"
+            ),
+        );
+        eventually("the other endpoint", Duration::from_secs(15), || over(left));
+        lab.await_status(VM1, &["connected", left]);
+        lab.run("VM2", "nft delete table inet way");
+        eventually("the end of the other connection", Duration::from_secs(20), || !over(lost));
+    }
+    assert!(!vm1.log().contains("session down"), "{}", vm1.log());
+    drop(pings);
 }
