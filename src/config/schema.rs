@@ -172,7 +172,7 @@ pub const KEYS: &[Key] = &[
         Reload::Now),
     key("security.peer_addresses", Kind::List, Some("[]"),
         "a list of addresses or prefixes, such as [\"172.16.2.163/32\"]",
-        "Outer addresses that may connect at all; empty means any, which plaintext refuses.",
+        "Outer addresses that may connect at all; empty means any, which plaintext refuses. In plaintext no other address is dialled either; with tls it is the key that counts where link.connect leads.",
         Reload::Now),
     key("security.allowed_sources", Kind::List, None,
         "a list of addresses or prefixes, such as [\"fc00:1234:4::/64\"]",

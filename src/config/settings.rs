@@ -162,7 +162,7 @@ pub struct Security {
     pub private_key_file: Option<PathBuf>,
     /// Public keys that the peer may prove, no key twice; default: none, never empty with tls.
     pub peer_public_keys: Vec<PublicKey>,
-    /// Outer networks that may connect at all, no network twice; default: any, never empty with plaintext.
+    /// Outer networks that may connect at all, and with plaintext be dialled, no network twice; default: any, never empty with plaintext.
     pub peer_addresses: Vec<IpNet>,
     /// Inner source networks accepted from the peer, never empty; `None`: what routes and addresses imply.
     pub allowed_sources: Option<Vec<IpNet>>,

@@ -253,6 +253,15 @@ fn one(failure: &Failure) -> Problem {
                  link.connect, or /etc/resolv.conf, or put an address into link.connect."
             ),
         ),
+        Failure::Foreign { address, .. } => problem(
+            Kind::TurnedAway,
+            failure.to_string(),
+            format!(
+                "If {} is the peer's, add it to security.peer_addresses: in plaintext no other \
+                 address is dialled. If not, correct link.connect.",
+                address.ip()
+            ),
+        ),
         Failure::Connect { address, source } => connect(*address, source),
         Failure::Loop(address) => problem(
             Kind::Loop,

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Endpoint;
+use crate::link::peers::lists;
 use crate::link::session::Identity;
 use crate::metrics::Handshake;
 use crate::netlink::{Lookup, Netlink};
@@ -76,6 +78,14 @@ pub enum Failure {
         address: SocketAddr,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// Without keys the peer is known by its address, and this is not one of its.
+    #[error("{endpoint} leads to {address}, which is not in security.peer_addresses")]
+    Foreign {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// The address that was not dialled.
+        address: SocketAddr,
     },
     /// The way to the address leads into the tunnel.
     #[error("{0} is routed into the tunnel itself: give it a route through the uplink")]
@@ -150,6 +160,7 @@ impl Failure {
             Self::Dialled { failure, .. } => return failure.outcomes(),
             Self::NotNeeded => return Vec::new(),
             Self::Name { .. } => Handshake::Unresolved,
+            Self::Foreign { .. } => Handshake::Foreign,
             Self::Loop(_) => Handshake::Loop,
             Self::Connect { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
                 Handshake::TimedOut
@@ -172,6 +183,8 @@ impl Failure {
 pub struct Dialler {
     /// Where the peer may be found, in the order to be tried.
     pub order: Order,
+    /// The addresses that may be dialled; `None` for all.
+    pub allowed: Option<Vec<IpNet>>,
     /// How connections leave the machine.
     pub options: tcp::Options,
     /// How they are protected.
@@ -189,17 +202,26 @@ pub struct Dialler {
 pub struct Outcome {
     /// The connection, or why there is none.
     pub result: Result<(Introduced, Way), Failure>,
+    /// What it met on its way.
+    pub tried: Tried,
+}
+
+/// What an attempt to connect has met, whatever became of it.
+#[derive(Debug, Default)]
+pub struct Tried {
     /// The endpoint that was tried last; `None` where there is none at all.
     pub last: Option<Endpoint>,
+    /// Addresses that endpoints lead to and that were passed over, because they are not allowed.
+    pub foreign: Vec<(Endpoint, SocketAddr)>,
 }
 
 impl Dialler {
     /// Connects to the first endpoint that answers within `patience`, says `hello` and waits for
     /// the peer's. Names are resolved anew each time.
     pub async fn dial(&self, hello: &Hello, patience: Duration) -> Outcome {
-        let mut last = None;
+        let mut tried = Tried::default();
         let until = Instant::now() + patience;
-        let attempt = timeout_at(until, self.dial_all(hello, patience, until, &mut last)).await;
+        let attempt = timeout_at(until, self.dial_all(hello, patience, until, &mut tried)).await;
         let result = attempt.unwrap_or_else(|_| {
             let endpoints = self.order.endpoints.iter().map(ToString::to_string);
             Err(Failure::Unanswered {
@@ -207,15 +229,15 @@ impl Dialler {
                 patience,
             })
         });
-        Outcome { result, last: last.cloned() }
+        Outcome { result, tried }
     }
 
-    async fn dial_all<'a>(
-        &'a self,
+    async fn dial_all(
+        &self,
         hello: &Hello,
         patience: Duration,
         until: Instant,
-        last: &mut Option<&'a Endpoint>,
+        tried: &mut Tried,
     ) -> Result<(Introduced, Way), Failure> {
         let mut failures = Vec::new();
         for endpoint in self.order.endpoints_in_turn() {
@@ -223,7 +245,7 @@ impl Dialler {
             if !failures.is_empty() && Instant::now() >= until {
                 break;
             }
-            *last = Some(endpoint);
+            tried.last = Some(endpoint.clone());
             let mut addresses: Vec<_> =
                 match lookup_host((endpoint.host.as_str(), endpoint.port)).await {
                     Ok(addresses) => addresses.collect(),
@@ -232,6 +254,15 @@ impl Dialler {
                         continue;
                     }
                 };
+            addresses.retain(|address| {
+                let allowed = self.allowed.as_ref().is_none_or(|all| lists(all, address.ip()));
+                if !allowed {
+                    tried.foreign.push((endpoint.clone(), *address));
+                    failures
+                        .push(Failure::Foreign { endpoint: endpoint.clone(), address: *address });
+                }
+                allowed
+            });
             self.order.sort(&mut addresses);
             let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
             for address in addresses {

@@ -130,6 +130,12 @@ pub fn peers(settings: &Settings) -> Vec<IpNet> {
     named
 }
 
+/// The outer addresses that may be dialled; `None` for all. With keys it is these that tell who the
+/// peer is, and one behind NAT may be dialled at another address than it connects from.
+pub fn dialled(settings: &Settings) -> Option<Vec<IpNet>> {
+    plaintext(settings).then(|| settings.security.peer_addresses.clone())
+}
+
 /// What may wait in the queue of one of so many streams, and for how long.
 pub fn queue(settings: &Settings, streams: usize) -> QueueParameters {
     let queue = &settings.queue;

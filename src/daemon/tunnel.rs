@@ -68,6 +68,7 @@ const WORDINGS: usize = 10;
 enum Complaint {
     NotAllowed,
     Crowded,
+    Foreign,
     Refused,
     Misbehaved,
     StreamDown(u8),

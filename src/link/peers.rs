@@ -68,8 +68,7 @@ impl Peers {
 
     /// Whether this address is among those that are let in.
     pub fn allows(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.allowed.iter().any(|prefix| prefix.contains(&address))
+        lists(&self.allowed, address)
     }
 
     /// A connection arrived. If it is let in, [`Self::leave`] has to follow.
@@ -112,6 +111,12 @@ impl Peers {
         let known = self.known.as_ref().and_then(|known| self.waiting.get(known));
         self.waiting.values().sum::<usize>() - known.copied().unwrap_or(0)
     }
+}
+
+/// Whether an address is in one of the prefixes; an IPv4 address also as IPv6 has it.
+pub fn lists(prefixes: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    prefixes.iter().any(|prefix| prefix.contains(&address))
 }
 
 /// Whoever has an IPv6 address has 2^64 of them.

@@ -66,6 +66,8 @@ labels! {
         Done = "ok",
         /// The name of the endpoint has no address.
         Unresolved = "unresolved",
+        /// The address is none that may be dialled.
+        Foreign = "foreign",
         /// The address can't be reached, or nobody listens there.
         Unreachable = "unreachable",
         /// The way to the address leads into the tunnel.

@@ -3,6 +3,8 @@
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::{self, Sources};
+use crate::daemon::parameters;
 use crate::daemon::ways::Ways;
 use crate::link::negotiate::Ours;
 use crate::transport::tcp::Congestion;
@@ -20,9 +22,13 @@ fn hello() -> Hello {
     ours.hello(SessionId([1; 16]), 0)
 }
 
-/// Somebody who listens: the endpoint, and what becomes of who connects.
+/// Somebody who listens, and the endpoint.
 async fn listener() -> (Endpoint, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener_at("127.0.0.1:0").await
+}
+
+async fn listener_at(address: &str) -> (Endpoint, TcpListener) {
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     (Endpoint { host: address.ip().to_string(), port: address.port() }, listener)
 }
@@ -39,6 +45,7 @@ async fn answers(listener: TcpListener) {
 fn dialler(ways: &Ways, endpoints: &[Endpoint]) -> Dialler {
     Dialler {
         order: ways.order(0, endpoints),
+        allowed: None,
         options: tcp::Options {
             source: None,
             device: None,
@@ -64,8 +71,8 @@ async fn an_endpoint_that_swallows_a_whole_attempt_does_not_begin_the_next() {
     // However slow this machine is, the first endpoint never answers.
     let first = dialler(&ways, &endpoints).dial(&hello(), Duration::from_millis(50)).await;
     assert!(first.result.is_err(), "{:?}", first.result);
-    assert_eq!(first.last, Some(silent));
-    ways.failed(0, first.last.unwrap());
+    assert_eq!(first.tried.last, Some(silent));
+    ways.failed(0, first.tried.last.unwrap());
 
     let second = dialler(&ways, &endpoints);
     let second = async { second.dial(&hello(), Duration::from_secs(10)).await };
@@ -84,5 +91,61 @@ async fn an_endpoint_that_refuses_is_followed_by_the_next_within_the_attempt() {
     let dial = async { dialler.dial(&hello(), Duration::from_secs(10)).await };
     let (outcome, ()) = tokio::join!(dial, answers(listener));
     assert_eq!(outcome.result.unwrap().1.endpoint, good);
-    assert_eq!(outcome.last, Some(good));
+    assert_eq!(outcome.tried.last, Some(good));
+}
+
+#[tokio::test]
+async fn what_a_name_leads_to_is_not_dialled_unless_it_is_allowed() {
+    let (foreign, untouched) = listener().await;
+    let (good, listener) = listener_at("[::1]:0").await;
+    let name = Endpoint { host: "localhost".to_owned(), port: foreign.port };
+    let foreign_at = untouched.local_addr().unwrap();
+    let dialler = Dialler {
+        allowed: Some(vec!["::1/128".parse().unwrap()]),
+        ..dialler(&Ways::new(1), &[name.clone(), foreign.clone(), good.clone()])
+    };
+    let dial = async { dialler.dial(&hello(), Duration::from_secs(10)).await };
+    let (outcome, ()) = tokio::join!(dial, answers(listener));
+    assert_eq!(outcome.result.unwrap().1.endpoint, good);
+    assert_eq!(outcome.tried.foreign, [(name, foreign_at), (foreign, foreign_at)]);
+    let nobody = untouched.into_std().unwrap().accept().map(|_| "it was dialled").unwrap_err();
+    assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn an_attempt_that_finds_foreign_addresses_only_says_so() {
+    let (foreign, _untouched) = listener().await;
+    let dialler = Dialler {
+        allowed: Some(vec!["192.0.2.0/24".parse().unwrap()]),
+        ..dialler(&Ways::new(1), std::slice::from_ref(&foreign))
+    };
+    let failure = dialler.dial(&hello(), Duration::from_secs(10)).await.result.unwrap_err();
+    assert!(matches!(&failure, Failure::Foreign { endpoint, .. } if *endpoint == foreign));
+    assert_eq!(failure.outcomes(), [Handshake::Foreign]);
+    let text = failure.to_string();
+    assert!(text.contains(&foreign.to_string()), "{text}");
+    assert!(text.contains("security.peer_addresses"), "{text}");
+}
+
+/// With keys a list of who may connect says nothing about where the peer is dialled.
+#[test]
+fn only_plaintext_limits_what_is_dialled() {
+    let limits = |security: &str| {
+        let nothing = tempfile::tempdir().unwrap();
+        let mut sources = Sources {
+            vendor_dir: nothing.path().to_owned(),
+            config_dir: nothing.path().to_owned(),
+            environment: Vec::new(),
+            ..Sources::new("tun0")
+        };
+        sources.set = ["link.connect=gw.example", "security.peer_addresses=192.0.2.7"]
+            .map(str::to_owned)
+            .to_vec();
+        sources.set.push(security.to_owned());
+        let loaded = config::load(&sources).unwrap();
+        parameters::dialled(&loaded.settings)
+    };
+    assert_eq!(limits("security.mode=plaintext"), Some(vec!["192.0.2.7/32".parse().unwrap()]));
+    let key = "security.peer_public_keys=JBqfnNZiJyJBm4nexqXFZC0sxPOBaYdQmYp7Ou/uGsA=";
+    assert_eq!(limits(key), None);
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::daemon::diagnosis;
 use crate::daemon::introduction::{Dialler, Failure, Introduced, Outcome, greet};
+use crate::daemon::parameters;
 use crate::daemon::worker::{Command, Event};
 use crate::datapath::outbound::PeerLimits;
 use crate::link::peers::TurnedAway;
@@ -43,6 +44,7 @@ impl Tunnel {
             let hello = self.ours.hello(dial.session, dial.stream);
             let dialler = Dialler {
                 order: self.ways.order(dial.stream, &self.settings.link.connect),
+                allowed: parameters::dialled(&self.settings),
                 options: self.tcp.clone(),
                 protection: self.protection.clone(),
                 netlink: self.interface.netlink().clone(),
@@ -95,7 +97,7 @@ impl Tunnel {
             }
         };
         let connection = Connection::new(&stream, self.key(identity), true, Time::now());
-        if self.objection(&connection, true).is_some() {
+        if self.objection(&connection).is_some() {
             return self.turn_away(stream, Reason::Unwelcome, Direction::Accepted);
         }
         let id = self.name_stream();
@@ -118,11 +120,24 @@ impl Tunnel {
     pub(super) async fn dialled(&mut self, dial: Dial, outcome: Outcome) {
         self.needed.remove(&dial.attempt);
         let now = Time::now();
-        let (Introduced { stream, hello, identity }, way) = match outcome.result {
+        let Outcome { result, tried } = outcome;
+        for (endpoint, address) in tried.foreign {
+            let key = (Complaint::Foreign, address.ip());
+            if let Some(repeats) = self.repeats.happened(key, now) {
+                report!(
+                    messages::ADDRESS_PASSED_OVER,
+                    endpoint = endpoint,
+                    address = address,
+                    key = "security.peer_addresses",
+                    repeats = repeats
+                );
+            }
+        }
+        let (Introduced { stream, hello, identity }, way) = match result {
             Ok(answered) => answered,
             Err(failure) => {
                 self.count(Direction::Dialled, &failure.outcomes());
-                if let (Some(last), false) = (outcome.last, matches!(failure, Failure::NotNeeded)) {
+                if let (Some(last), false) = (tried.last, matches!(failure, Failure::NotNeeded)) {
                     self.ways.failed(dial.stream, last);
                 }
                 self.session.dial_failed(now, dial.attempt);
@@ -131,7 +146,7 @@ impl Tunnel {
         };
         let peer = stream.peer();
         let connection = Connection::new(&stream, self.key(identity), false, now);
-        if self.objection(&connection, true).is_some() {
+        if self.objection(&connection).is_some() {
             self.ways.failed(dial.stream, way.endpoint);
             self.session.dial_failed(now, dial.attempt);
             return self.turn_away(stream, Reason::Unwelcome, Direction::Dialled);
@@ -227,7 +242,10 @@ impl Tunnel {
         let news = self.dialling.failed(&text);
         let print = if news { self.wordings.happened(text, Time::now()) } else { None };
         match (failure, print) {
-            (_, None) => note!(DEBUG, "cannot connect", stream = dial.stream, error = failure),
+            // A line of its own has told of it already.
+            (Failure::Foreign { .. }, _) | (_, None) => {
+                note!(DEBUG, "cannot connect", stream = dial.stream, error = failure);
+            }
             (Failure::Loop(_), Some(repeats)) => {
                 report!(messages::DIAL_LOOP, error = failure, repeats = repeats);
             }

@@ -158,7 +158,7 @@ impl Tunnel {
             self.serve_metrics().await;
         }
         if !changed.is_empty() {
-            self.part_from_strangers(former.link.connect == self.settings.link.connect);
+            self.part_from_strangers();
             self.dial_anew();
         }
         let incomplete = self.interface.trouble();
@@ -192,13 +192,11 @@ impl Tunnel {
     }
 
     /// Ends the streams whose far end is no longer a peer.
-    fn part_from_strangers(&mut self, dials_as_before: bool) {
+    fn part_from_strangers(&mut self) {
         let strangers: Vec<_> = self
             .connections
             .iter()
-            .filter_map(|(id, connection)| {
-                Some((*id, self.objection(connection, dials_as_before)?))
-            })
+            .filter_map(|(id, connection)| Some((*id, self.objection(connection)?)))
             .collect();
         for (id, why) in strangers {
             self.part(id, why);
@@ -214,17 +212,13 @@ impl Tunnel {
 
     /// What the configuration has against the far end of a connection, which may have been made
     /// when there was another one.
-    pub(super) fn objection(
-        &self,
-        connection: &Connection,
-        dials_as_before: bool,
-    ) -> Option<&'static str> {
+    pub(super) fn objection(&self, connection: &Connection) -> Option<&'static str> {
         let pinned = &self.settings.security.peer_public_keys;
         if connection.key.is_some_and(|key| !pinned.contains(&key)) {
             return Some("its key is no longer in security.peer_public_keys");
         }
-        // Where we have dialled is the peer; without keys, for as long as we would dial there.
-        let by_address = connection.accepted || (connection.key.is_none() && !dials_as_before);
+        // With keys, whoever proves one where we have dialled is the peer.
+        let by_address = connection.accepted || connection.key.is_none();
         (by_address && !self.peers.allows(connection.peer.ip()))
             .then_some("its address is no longer in security.peer_addresses")
     }

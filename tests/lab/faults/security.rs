@@ -108,6 +108,22 @@ fn a_dialler_with_tls_and_a_listener_in_plaintext_both_say_so() {
     ends.are_apart("set security.mode alike", "set security.mode alike");
 }
 
+#[test]
+fn in_plaintext_an_address_that_is_not_listed_is_not_dialled_and_named_once() {
+    let lab = Lab::raise_after_failure();
+    let elsewhere = "security.mode = \"plaintext\"
+        security.peer_addresses = [\"172.16.2.99/32\"]
+        link.reconnect = { min = \"10ms\", max = \"10ms\" }";
+    let vm1 = lab.start_from(VM1, &sample_without(VM1, "listen"), elsewhere);
+    let line = "an address of the endpoint is not dialled endpoint=172.16.2.163:4641 \
+                address=172.16.2.163:4641 key=security.peer_addresses";
+    vm1.await_log(line);
+    lab.await_status(VM1, &["172.16.2.163:4641, which is not in security.peer_addresses"]);
+    let log = vm1.log();
+    assert_eq!(log.matches("is not dialled").count(), 1, "{log}");
+    assert!(!log.contains("cannot connect"), "{log}");
+}
+
 /// [`EACH`] plain packets, packets with an extension header and super-packets from [`FOREIGN`].
 fn send_as_foreign(lab: &Lab) {
     lab.run(
