@@ -116,6 +116,8 @@ pub struct Tunnel {
     verdicts: Verdicts,
     started: Time,
     repeats: Repeats<(Complaint, IpAddr)>,
+    /// What has been said of workers that can't read their queues.
+    unreadable: Repeats<usize>,
     flap: Flap,
 }
 
@@ -184,6 +186,7 @@ impl Tunnel {
             verdicts: Verdicts::default(),
             started: now,
             repeats: Repeats::new(MINUTE, COMPLAINTS),
+            unreadable: Repeats::new(MINUTE, streams.into()),
             flap: Flap::new(MINUTE, UPS_AND_DOWNS),
         };
         if parameters::plaintext(settings) {
@@ -323,6 +326,19 @@ impl Tunnel {
                 }
             }
             Event::InterfaceGone => self.interface.disturbed(Time::now()),
+            Event::Unreadable(worker, error) => {
+                let now = Time::now();
+                if let Some(repeats) = self.unreadable.happened(worker, now) {
+                    report!(
+                        messages::INTERFACE_UNREADABLE,
+                        interface = self.interface.name(),
+                        worker = worker,
+                        error = error,
+                        repeats = repeats
+                    );
+                }
+                self.interface.disturbed(now);
+            }
             Event::Orphans(packets) => {
                 let heir = (0..)
                     .zip(&self.workers)

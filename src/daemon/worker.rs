@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use crate::datapath::InterfaceGone;
 use crate::datapath::inbound::{Broken, Control, Inbound, Sources};
 use crate::datapath::outbound::{HELD_BACK, Outbound, PeerLimits, QueueParameters};
+use crate::datapath::{InterfaceGone, Unreadable};
 use crate::link::liveness::{Liveness, Verdict};
 use crate::link::session::StreamId;
 use crate::metrics::Counters;
@@ -43,6 +43,9 @@ const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Turns that empty a TUN queue of 1000 packets, twice what the kernel holds by default.
 const TURNS_OF_A_RING: usize = 16;
+
+/// How long a TUN queue that can't be read is left alone before it is tried again.
+const REST: Duration = Duration::from_millis(100);
 
 /// What all workers of a tunnel have in common.
 #[derive(Debug, Clone)]
@@ -102,6 +105,9 @@ pub enum Event {
     Recovered(StreamId),
     /// The TUN interface has been deleted.
     InterfaceGone,
+    /// The worker with this index can't read its TUN queue, and goes on trying; said once, until it
+    /// can.
+    Unreadable(usize, io::Error),
     /// What waited when the worker was taken out of the flow hash.
     Orphans(Vec<Queued>),
     /// The worker with this index goes round its loop.
@@ -170,20 +176,7 @@ pub fn start(
     let enabled = index == 0 || queue.may_hold_packets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = thread::Builder::new().name(format!("stream-{index}")).spawn(move || {
-        let worker = Worker {
-            index,
-            outbound: Outbound::new(parameters.queue, parameters.counters.clone()),
-            inbound: Inbound::new(
-                parameters.sanitiser,
-                parameters.sources.clone(),
-                parameters.counters.clone(),
-            ),
-            parameters,
-            tun: None,
-            enabled,
-            connection: None,
-            events,
-        };
+        let worker = Worker::new(index, enabled, parameters, events);
         runtime.block_on(worker.run(queue, inbox));
     })?;
     Ok(Handle { commands, question: Question::default(), thread })
@@ -193,6 +186,8 @@ struct Worker {
     index: usize,
     parameters: Parameters,
     tun: Option<Arc<Queue>>,
+    /// While the TUN queue can't be read: when it is tried again.
+    rests_until: Option<Time>,
     enabled: bool,
     connection: Option<Connection>,
     outbound: Outbound,
@@ -209,6 +204,27 @@ struct Connection {
 }
 
 impl Worker {
+    fn new(
+        index: usize,
+        enabled: bool,
+        parameters: Parameters,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        let counters = &parameters.counters;
+        let sources = parameters.sources.clone();
+        Self {
+            index,
+            outbound: Outbound::new(parameters.queue, counters.clone()),
+            inbound: Inbound::new(parameters.sanitiser, sources, counters.clone()),
+            parameters,
+            tun: None,
+            rests_until: None,
+            enabled,
+            connection: None,
+            events,
+        }
+    }
+
     async fn run(mut self, queue: Opened, mut inbox: UnboundedReceiver<Command>) {
         let mut alarm = Alarm::new();
         self.take_interface(queue);
@@ -240,13 +256,7 @@ impl Worker {
     /// Moves packets in both directions, as far as nothing has to be waited for. Says whether
     /// there may be more.
     fn turn(&mut self) -> bool {
-        let mut busy = false;
-        if let Some(tun) = &self.tun {
-            match self.outbound.read(tun, Time::now()) {
-                Ok(some) => busy |= some,
-                Err(InterfaceGone) => self.lose_interface(),
-            }
-        }
+        let mut busy = self.read(Time::now());
         match self.exchange() {
             Ok(Moved { busy: more, gone }) => {
                 busy |= more;
@@ -257,6 +267,25 @@ impl Worker {
             Err(loss) => self.lose_connection(loss),
         }
         busy
+    }
+
+    /// Takes packets from the TUN queue, if there is one that can be read.
+    fn read(&mut self, now: Time) -> bool {
+        let rests = self.rests_until.is_some_and(|until| now < until);
+        let Some(tun) = self.tun.as_ref().filter(|_| !rests) else { return false };
+        match self.outbound.read(tun, now) {
+            Ok(some) => {
+                self.rests_until = None;
+                return some;
+            }
+            Err(Unreadable::Gone(InterfaceGone)) => self.lose_interface(),
+            Err(Unreadable::Failing(error)) => {
+                if self.rests_until.replace(now + REST).is_none() {
+                    self.report(Event::Unreadable(self.index, error));
+                }
+            }
+        }
+        false
     }
 
     /// Moves packets between queue, connection and interface.
@@ -276,9 +305,11 @@ impl Worker {
     /// Waits until there is something to move, or to check.
     async fn something_to_move(&self, alarm: &mut Alarm) {
         let packet = async {
-            match &self.tun {
-                Some(tun) => tun.readable().await,
-                None => pending().await,
+            match (&self.tun, self.rests_until) {
+                // It may well be ready all the time.
+                (Some(_), Some(until)) => sleep(until - Time::now()).await,
+                (Some(tun), None) => tun.readable().await,
+                (None, _) => pending().await,
             }
         };
         tokio::select! {
@@ -412,6 +443,7 @@ impl Worker {
     }
 
     fn take_interface(&mut self, queue: Opened) {
+        self.rests_until = None;
         match queue.watch() {
             Ok(tun) if self.enabled || tun.attach(false).is_ok() => {
                 self.tun = Some(Arc::new(tun));
@@ -569,3 +601,6 @@ impl Turn<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,20 @@
 //! on. A single packet that can't be carried is counted and dropped; only a broken connection or
 //! a deleted interface is an error.
 
+use std::io;
+
 pub mod inbound;
 pub mod outbound;
 
 /// The interface is gone, and with it every packet in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InterfaceGone;
+
+/// Why nothing is read from a TUN queue.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// The interface is gone.
+    Gone(InterfaceGone),
+    /// The kernel refuses one read after the other. Nothing to wait for says when that is over.
+    Failing(io::Error),
+}

@@ -20,7 +20,7 @@ use crate::tun::segment::{Segment, divide, segment};
 use crate::tun::vnet::{VnetHeader, offload_of};
 use crate::wire::frame::{Header, Kind};
 
-use super::InterfaceGone;
+use super::{InterfaceGone, Unreadable};
 
 /// Packets read before the connection gets a turn.
 const PACKETS_A_TURN: usize = 64;
@@ -99,11 +99,11 @@ impl Outbound {
     /// Steps 1 to 3: takes what the TUN queue has, up to a turn's worth. Says whether it had any.
     ///
     /// # Errors
-    /// [`InterfaceGone`]
-    pub fn read(&mut self, tun: &Queue, now: Time) -> Result<bool, InterfaceGone> {
-        let (mut packets, mut bytes) = (0, 0);
+    /// [`Unreadable`]
+    pub fn read(&mut self, tun: &Queue, now: Time) -> Result<bool, Unreadable> {
+        let (mut packets, mut bytes, mut failed) = (0, 0, 0);
         let mut train: Option<Train> = None;
-        while packets < PACKETS_A_TURN && bytes < BYTES_A_TURN {
+        while packets + failed < PACKETS_A_TURN && bytes < BYTES_A_TURN {
             let mut vnet = VnetHeader::default();
             // 1 read
             let read = self.pool.fill(|room| tun.read(&mut vnet, room));
@@ -112,12 +112,15 @@ impl Outbound {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_gone(&error) => {
                     self.enqueue_train(train, now);
-                    return Err(InterfaceGone);
+                    return Err(Unreadable::Gone(InterfaceGone));
                 }
-                // Nothing is known to bring this about; the next turn tries again.
+                Err(error) if failed + 1 == PACKETS_A_TURN => {
+                    return Err(Unreadable::Failing(error));
+                }
+                // A packet that the kernel can't describe is gone; there may be others behind it.
                 Err(_) => {
-                    self.counters.dropped(Drop::MalformedFromKernel);
-                    break;
+                    failed += 1;
+                    continue;
                 }
             };
             packets += 1;
@@ -139,7 +142,8 @@ impl Outbound {
             }
         }
         self.enqueue_train(train, now);
-        Ok(packets > 0)
+        (0..failed).for_each(|_| self.counters.dropped(Drop::MalformedFromKernel));
+        Ok(packets + failed > 0)
     }
 
     fn enqueue_train(&mut self, train: Option<Train>, now: Time) {
@@ -360,3 +364,6 @@ fn push(stream: &mut Stream, mut buffer: Buffer, offload: Offload) {
     buffer.set_header(Header { kind, length: buffer.packet().len() }.to_bytes());
     stream.push(buffer);
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,6 +97,12 @@ impl Opened {
         Ok(Self { device, may_hold_packets })
     }
 
+    /// Whatever a test has in place of a queue.
+    #[cfg(test)]
+    pub(crate) fn of(fd: OwnedFd) -> Self {
+        Self::own("test", fd, false).expect("nothing is asked of it")
+    }
+
     /// Whether packets may wait in it that came before it was opened here.
     pub fn may_hold_packets(&self) -> bool {
         self.may_hold_packets

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::FAR;
-use crate::harness::{Lab, VM1, VM1_6, VM3, VM3_6, eventually, sample_without};
+use crate::harness::{Lab, VM1, VM1_6, VM2, VM3, VM3_6, eventually, sample_without};
 use crate::traffic::Stream;
 
 #[test]
@@ -70,7 +70,7 @@ fn a_stream_that_stalls_on_one_endpoint_goes_on_over_the_next_within_its_session
     for (lost, left) in [(first, second), (second, first)] {
         assert!(over(lost) && !over(left), "{:?}", lab.outer_connections(VM3));
         lab.run(
-            "VM2",
+            VM2,
             &format!(
                 "nft 'add table inet way
                  add chain inet way forward {{ type filter hook forward priority 0; }}
@@ -80,7 +80,7 @@ fn a_stream_that_stalls_on_one_endpoint_goes_on_over_the_next_within_its_session
         );
         eventually("the other endpoint", Duration::from_secs(15), || over(left));
         lab.await_status(VM1, &["connected", left]);
-        lab.run("VM2", "nft delete table inet way");
+        lab.run(VM2, "nft delete table inet way");
         eventually("the end of the other connection", Duration::from_secs(20), || !over(lost));
     }
     assert!(!vm1.log().contains("session down"), "{}", vm1.log());

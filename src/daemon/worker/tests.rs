@@ -1,0 +1,60 @@
+use futures_util::poll;
+use nix::fcntl::OFlag;
+use nix::unistd::{pipe, pipe2};
+
+use super::*;
+use crate::packet::offload::Accepts;
+use crate::queue::codel;
+
+fn worker(events: UnboundedSender<Event>) -> Worker {
+    let codel = codel::Parameters {
+        target: Duration::from_millis(5),
+        interval: Duration::from_millis(100),
+    };
+    let parameters = Parameters {
+        sanitiser: Sanitiser { mtu: 1500, accepts: Accepts::NONE },
+        sources: Sources::new(Vec::new()),
+        queue: QueueParameters { codel, limit: 8 << 20, mark: true },
+        keepalive: Duration::from_secs(10),
+        dead_after: Duration::from_secs(30),
+        unacknowledged_limit: Duration::from_secs(35),
+        counters: Arc::default(),
+    };
+    Worker::new(0, true, parameters, events)
+}
+
+/// A queue that is ready all the time and can't be read: a pipe's end for writing whose other end
+/// is gone.
+async fn unreadable() -> Arc<Queue> {
+    let (other, end) = pipe().unwrap();
+    drop(other);
+    let queue = Opened::of(end).watch().unwrap();
+    queue.readable().await;
+    Arc::new(queue)
+}
+
+#[tokio::test]
+async fn a_queue_that_is_ready_and_cannot_be_read_is_told_of_once_and_does_not_keep_the_loop_busy()
+{
+    let (events, mut told) = unbounded_channel();
+    let mut worker = worker(events);
+    worker.tun = Some(unreadable().await);
+    let begun = Time::now();
+    assert!(!worker.read(begun));
+    assert!(matches!(told.try_recv(), Ok(Event::Unreadable(0, _))));
+
+    let mut alarm = Alarm::new();
+    worker.rests_until = Some(Time::now() + Duration::from_secs(3600));
+    assert!(poll!(std::pin::pin!(worker.something_to_move(&mut alarm))).is_pending());
+
+    worker.rests_until = Some(begun + REST);
+    assert!(!worker.read(begun + REST), "it is tried again");
+    assert_eq!(worker.rests_until, Some(begun + REST + REST));
+    assert!(told.try_recv().is_err(), "it was told of before");
+
+    // One that can be read again ends that.
+    let (readable, _kept) = pipe2(OFlag::O_NONBLOCK).unwrap();
+    worker.tun = Some(Arc::new(Opened::of(readable).watch().unwrap()));
+    assert!(!worker.read(begun + REST + REST));
+    assert_eq!(worker.rests_until, None);
+}
