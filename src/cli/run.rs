@@ -1,25 +1,34 @@
 //! `tunnel64d run NAME`: the daemon, in the foreground.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Exit, Options, complain};
 use crate::config::{self, Errors, Loaded, LogFormat, Sources};
 use crate::daemon::parameters::level;
 use crate::daemon::reload::Basis;
 use crate::service::notify::Notifier;
-use crate::service::{logging, messages};
+use crate::service::{journal, logging, messages};
 use crate::{daemon, report};
+
+/// How long journald may take to read why we end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs the instance `name` until it is told to stop.
 pub fn run(options: &Options, name: &str) -> Exit {
     let sources = options.sources(name);
-    match config::load(&sources) {
+    let exit = match config::load(&sources) {
         Ok(loaded) => carry(loaded, sources, &options.runtime_dir),
         Err(errors) => {
             reject(name, &errors);
             Exit::Configuration
         }
+    };
+    if exit != Exit::Fine && logging::stderr_is_the_journal() {
+        // Without journald there is nothing to wait for.
+        let _ = journal::wait_until_read(LAST_WORDS);
     }
+    exit
 }
 
 /// Says what is wrong with the configuration, which would have said where to log: in the journal

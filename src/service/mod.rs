@@ -3,6 +3,7 @@
 pub mod flap;
 pub mod http;
 pub mod inherited;
+pub mod journal;
 mod line;
 pub mod logging;
 pub mod messages;
