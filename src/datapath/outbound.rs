@@ -10,7 +10,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::flow::FlowKey;
 use crate::packet::headers::Headers;
 use crate::packet::offload::{Accepts, Offload};
-use crate::queue::line::{Line, Seen};
+use crate::queue::line::{Line, Probes, Seen};
 use crate::queue::{Depth, Dropped, FlowQueue, Queued, codel};
 use crate::time::Time;
 use crate::transport::Stream;
@@ -155,7 +155,14 @@ impl Outbound {
 
     fn enqueue_new(&mut self, buffer: Buffer, headers: &Headers, offload: Offload, now: Time) {
         let flow = self.flows.hash_one(FlowKey::of(buffer.packet(), headers));
-        self.enqueue(Queued { buffer, offload, flow, ecn: headers.ecn, arrived: now });
+        self.enqueue(Queued {
+            buffer,
+            offload,
+            flow,
+            ecn: headers.ecn,
+            arrived: now,
+            returned: false,
+        });
     }
 
     /// Step 3, also for packets that waited for a stream that is gone. On a line so slow that a
@@ -164,13 +171,13 @@ impl Outbound {
         if packet.buffer.packet().len() <= self.line.ahead() || packet.offload.gso_size == 0 {
             return self.enqueue_whole(packet);
         }
-        let Queued { offload, flow, ecn, arrived, .. } = packet;
+        let Queued { offload, flow, ecn, arrived, returned, .. } = packet;
         let most = self.line.ahead() / usize::from(offload.gso_size);
         let most = u16::try_from(most).unwrap_or(u16::MAX);
         let mut pieces = Vec::with_capacity(16);
         let emit = |piece: Segment<'_>, offload| {
             let buffer = Buffer::concat(&[piece.headers, piece.payload]);
-            pieces.push(Queued { buffer, offload, flow, ecn, arrived });
+            pieces.push(Queued { buffer, offload, flow, ecn, arrived, returned });
         };
         let bytes = packet.buffer.packet_mut();
         let parsed = Headers::parse(bytes).ok();
@@ -233,8 +240,7 @@ impl Outbound {
                     break;
                 };
                 any = true;
-                self.waits.waited(now - packet.arrived);
-                self.hand_over(packet, stream, peer);
+                self.hand_over(packet, stream, peer, now);
             }
             // 8 write
             self.write(stream, now)?;
@@ -275,6 +281,10 @@ impl Outbound {
                 least_round_trip: info.least_round_trip,
                 in_flight: info.in_flight,
                 unsent: info.unsent,
+                probes: stream.bbr().map(|bbr| Probes {
+                    least_round_trip: bbr.least_round_trip,
+                    under_way: bbr.probing,
+                }),
             },
         );
         stream.limit_unsent(self.line.unsent_limit());
@@ -290,7 +300,14 @@ impl Outbound {
                 let headers = Headers::parse(buffer.packet()).ok()?;
                 let flow = self.flows.hash_one(FlowKey::of(buffer.packet(), &headers));
                 let offload = Offload { gso_size, checksum_incomplete };
-                Some(Queued { offload, flow, ecn: headers.ecn, arrived: now, buffer })
+                Some(Queued {
+                    offload,
+                    flow,
+                    ecn: headers.ecn,
+                    arrived: now,
+                    buffer,
+                    returned: true,
+                })
             })
             .collect();
         again.extend(self.take_queue());
@@ -306,21 +323,21 @@ impl Outbound {
     }
 
     /// Steps 5 to 7.
-    fn hand_over(&mut self, packet: Queued, stream: &mut Stream, peer: &PeerLimits) {
-        let Queued { mut buffer, offload, .. } = packet;
+    fn hand_over(&mut self, packet: Queued, stream: &mut Stream, peer: &PeerLimits, now: Time) {
+        let Queued { mut buffer, offload, arrived, returned, .. } = packet;
         let length = buffer.packet().len();
         if offload == Offload::NONE {
             if length > peer.max_packet {
                 return self.discard(buffer, Drop::TooLong);
             }
-            self.counters.sent.add(length);
+            self.count(length, now - arrived, returned);
             return push(stream, buffer, offload);
         }
         let Ok(headers) = Headers::parse(buffer.packet()) else {
             return self.discard(buffer, Drop::MalformedFromKernel);
         };
         if peer.accepts.takes(&headers, offload) && length <= peer.max_packet {
-            self.counters.sent.add(length);
+            self.count(length, now - arrived, returned);
             return push(stream, buffer, offload);
         }
         // 5 segment
@@ -329,10 +346,18 @@ impl Outbound {
         };
         match segment(buffer.packet_mut(), &headers, offload, emit) {
             Ok(_) => {
-                self.counters.sent.add(length);
+                self.count(length, now - arrived, returned);
                 self.pool.recycle(buffer);
             }
             Err(_) => self.discard(buffer, Drop::MalformedFromKernel),
+        }
+    }
+
+    /// A packet that comes back from a connection that ended counts once.
+    fn count(&mut self, length: usize, waited: Duration, returned: bool) {
+        if !returned {
+            self.counters.sent.add(length);
+            self.waits.waited(waited);
         }
     }
 

@@ -249,6 +249,7 @@ mod tests {
             flow,
             ecn: Ecn::NotCapable,
             arrived,
+            returned: false,
         }
     }
 

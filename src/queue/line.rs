@@ -17,6 +17,10 @@ use std::time::Duration;
 
 use crate::time::Time;
 
+use super::rest::Rest;
+
+pub use super::rest::Probes;
+
 /// Bytes handed to the connection ahead of what the kernel sends, on a fast line. Enough to keep it
 /// busy; the rest waits in the queue, where it can still be decided about.
 const AHEAD_MOST: usize = 192 * 1024;
@@ -61,6 +65,8 @@ pub struct Seen {
     pub in_flight: usize,
     /// Bytes that the kernel holds and has not sent.
     pub unsent: usize,
+    /// Of a congestion control that probes for the shortest round trip.
+    pub probes: Option<Probes>,
 }
 
 /// The line between a queue and the peer.
@@ -86,6 +92,7 @@ pub struct Line {
     /// Since when the round trip is longer than the window explains.
     unexplained: Option<Time>,
     open_until: Time,
+    rest: Rest,
 }
 
 impl Line {
@@ -104,6 +111,7 @@ impl Line {
             standing: 0,
             unexplained: None,
             open_until: Time::default(),
+            rest: Rest::default(),
         }
     }
 
@@ -166,10 +174,16 @@ impl Line {
         self.measure(now, seen, standing >= slack / 2);
         self.judge(now, standing, slack);
         let rate = self.rate().unwrap_or(seen.delivery_rate);
+        let rest = seen
+            .probes
+            .is_some_and(|probes| self.rest.is_due(now, probes, self.out, seen.round_trip));
         let Some(window) = &mut self.window else { return self.ahead };
+        if rest {
+            return 0;
+        }
         *window = carried(rate, seen.least_round_trip + slack).max(WINDOW_LEAST);
         let room = window.saturating_sub(self.out);
-        if self.is_busy() && room < self.ahead / 2 {
+        if self.is_busy() && room < self.ahead {
             // What goes together shares a record and a segment.
             return 0;
         }
@@ -267,6 +281,7 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(1);
     const LEAST: Duration = Duration::from_millis(20);
+    const TEN_SECONDS: Duration = Duration::from_secs(10);
 
     /// A bottleneck with a deep buffer, behind a congestion control that fills it as far as it is
     /// let: bytes in, acknowledged one round trip after they have left the buffer.
@@ -277,6 +292,7 @@ mod tests {
         appetite: usize,
         /// Delay that others cause.
         others: Duration,
+        bbr: Option<Bbr>,
         buffered: usize,
         travelling: VecDeque<usize>,
         in_flight: usize,
@@ -291,6 +307,7 @@ mod tests {
                 rate,
                 appetite,
                 others: Duration::ZERO,
+                bbr: None,
                 buffered: 0,
                 travelling: VecDeque::new(),
                 in_flight: 0,
@@ -311,14 +328,20 @@ mod tests {
                 let arrived: usize = self.travelling.drain(..over).sum();
                 self.in_flight -= arrived;
                 self.acknowledged += arrived as u64;
+                let probing =
+                    self.bbr.as_mut().is_some_and(|bbr| bbr.probes(self.now, arrived > 0));
                 let waited = Duration::from_micros((self.buffered * 1000 / self.rate) as u64);
                 self.smoothed = (self.smoothed * 7 + LEAST + waited + self.others) / 8;
-                let room = self.appetite.saturating_sub(self.in_flight);
+                let appetite = if probing { 4 * 1448 } else { self.appetite };
+                let room = appetite.saturating_sub(self.in_flight);
                 let allowed = match line.is_due(self.now) {
                     true => line.look(self.now, self.seen()),
                     false => usize::MAX,
                 };
                 let sent = if line.is_bounded() { room.min(allowed) } else { room };
+                if let Some(bbr) = self.bbr.as_mut().filter(|_| self.in_flight == 0) {
+                    bbr.restarted |= sent > 0;
+                }
                 self.in_flight += sent;
                 self.buffered += sent;
             }
@@ -332,6 +355,10 @@ mod tests {
                 least_round_trip: LEAST,
                 in_flight: self.in_flight,
                 unsent: 0,
+                probes: self
+                    .bbr
+                    .as_ref()
+                    .map(|bbr| Probes { least_round_trip: LEAST, under_way: bbr.until.is_some() }),
             }
         }
 
@@ -348,6 +375,37 @@ mod tests {
         }
     }
 
+    /// How BBR looks for the shortest round trip, every ten seconds.
+    #[derive(Default)]
+    struct Bbr {
+        due: Time,
+        until: Option<Time>,
+        /// Sending has begun again after a silence, and nothing has been acknowledged since.
+        restarted: bool,
+        count: usize,
+    }
+
+    impl Bbr {
+        fn probes(&mut self, now: Time, acknowledged: bool) -> bool {
+            if let Some(until) = self.until {
+                if now < until {
+                    return true;
+                }
+                (self.until, self.due) = (None, now + TEN_SECONDS);
+            }
+            if acknowledged && now > self.due {
+                if self.restarted {
+                    self.due = now + TEN_SECONDS;
+                } else {
+                    self.until = Some(now + Duration::from_millis(200) + LEAST);
+                    self.count += 1;
+                }
+            }
+            self.restarted &= !acknowledged;
+            self.until.is_some()
+        }
+    }
+
     fn line() -> Line {
         Line::new(Duration::from_millis(5))
     }
@@ -360,6 +418,18 @@ mod tests {
         let waits = bottleneck.waits();
         assert!(waits < Duration::from_millis(12), "{waits:?}");
         assert!(waits > Duration::from_millis(2), "{waits:?}");
+    }
+
+    #[test]
+    fn the_congestion_control_need_not_probe_for_the_round_trip_on_a_busy_line() {
+        for (appetite, probes) in [(50_000, true), (200_000, false)] {
+            let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, appetite));
+            bottleneck.bbr = Some(Bbr::default());
+            bottleneck.run(&mut line, 3000);
+            let used = bottleneck.used(&mut line, 60_000);
+            assert_eq!(used < 99, probes, "{used} %");
+            assert_eq!(bottleneck.bbr.unwrap().count > 0, probes);
+        }
     }
 
     #[test]

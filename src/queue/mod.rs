@@ -8,6 +8,7 @@
 pub mod codel;
 mod flow_queue;
 pub mod line;
+mod rest;
 
 use crate::packet::buffer::Buffer;
 use crate::packet::ecn;
@@ -30,6 +31,8 @@ pub struct Queued {
     pub ecn: Ecn,
     /// When it came.
     pub arrived: Time,
+    /// Whether it was handed to a connection before, which ended and gave it back.
+    pub returned: bool,
 }
 
 impl Queued {

@@ -6,8 +6,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use super::fd::unread_by_peer;
+
 /// `TCP_RTO_MAX_MS`, Linux 6.15.
 const TCP_RTO_MAX_MS: c_int = 44;
+
+/// `TCP_CC_INFO`.
+const TCP_CC_INFO: c_int = 26;
 
 /// Bounds the retransmission timeout, so that a connection whose path comes back after an outage
 /// is heard again after at most this long. The kernel takes 1 s to 120 s.
@@ -28,6 +33,43 @@ pub fn set_max_retransmission_timeout(socket: BorrowedFd<'_>, limit: Duration) -
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What BBR knows of a connection (`struct tcp_bbr_info`, Linux
+/// `include/uapi/linux/inet_diag.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bbr {
+    /// The shortest round-trip time of about the last ten seconds.
+    pub least_round_trip: Duration,
+    /// Whether it keeps hardly anything in flight, to learn the shortest round-trip time anew
+    /// (`PROBE_RTT`). Only then is the window no larger than what the line holds.
+    pub probing: bool,
+}
+
+/// Reads what BBR knows of a connection (`TCP_CC_INFO`); nothing of one with another congestion
+/// control, of which none says as much.
+pub fn bbr(socket: BorrowedFd<'_>) -> Option<Bbr> {
+    /// 1 as a gain (`BBR_UNIT`).
+    const ONE: u32 = 256;
+    // Bandwidth (low, high half), shortest round trip in microseconds, gain of pacing and of window.
+    let mut info = [0_u32; 5];
+    let mut length = socklen::<[u32; 5]>();
+    // SAFETY: the kernel writes at most `length` bytes into an array of that size, of integers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_CC_INFO,
+            info.as_mut_ptr().cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    let [_, _, least, _, window_gain] = info;
+    let known = result == 0 && length == socklen::<[u32; 5]>();
+    known.then(|| Bbr {
+        least_round_trip: Duration::from_micros(least.into()),
+        probing: window_gain == ONE,
+    })
 }
 
 /// What the kernel knows of a connection (`struct tcp_info`).
@@ -74,7 +116,7 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
     let info = unsafe { info.assume_init() };
     let arrived = info.tcpi_sacked.saturating_add(info.tcpi_lost);
     let travelling = info.tcpi_unacked.saturating_add(info.tcpi_retrans).saturating_sub(arrived);
-    let unacknowledged = unacknowledged(socket)?.saturating_sub(info.tcpi_notsent_bytes.into());
+    let unacknowledged = unread_by_peer(socket)?.saturating_sub(info.tcpi_notsent_bytes.into());
     let in_flight = unacknowledged * u64::from(travelling) / u64::from(info.tcpi_unacked.max(1));
     Ok(Info {
         round_trip: Duration::from_micros(info.tcpi_rtt.into()),
@@ -87,19 +129,6 @@ pub fn info(socket: BorrowedFd<'_>) -> io::Result<Info> {
         acknowledged: info.tcpi_bytes_acked,
         received: info.tcpi_bytes_received,
     })
-}
-
-mod ioctl {
-    use super::c_int;
-    nix::ioctl_read_bad!(unacknowledged, libc::TIOCOUTQ, c_int);
-}
-
-/// Bytes that the kernel holds for the connection, sent or not (tcp(7), `SIOCOUTQ`).
-fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut bytes: c_int = 0;
-    // SAFETY: the kernel writes one int to the pointer, which outlives the call.
-    unsafe { ioctl::unacknowledged(socket.as_raw_fd(), &raw mut bytes) }?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 #[allow(clippy::cast_possible_truncation)] // Option values are a few hundred bytes at most.
@@ -121,6 +150,21 @@ mod tests {
         assert!(info.round_trip > Duration::ZERO);
         assert!(info.least_round_trip > Duration::ZERO && info.congestion_window > 0);
         assert_eq!((info.retransmits, info.unsent, info.received), (0, 0, 0));
+    }
+
+    #[test]
+    fn bbr_says_what_it_knows_and_others_say_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_tcp_congestion(b"reno").unwrap();
+        assert_eq!(bbr(stream.as_fd()), None);
+        if socket.set_tcp_congestion(b"bbr").is_err() {
+            eprintln!("this kernel has no bbr: its half is not tested");
+            return;
+        }
+        let known = bbr(stream.as_fd()).unwrap();
+        assert!(!known.probing && known.least_round_trip > Duration::ZERO, "{known:?}");
     }
 
     #[test]

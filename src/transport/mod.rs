@@ -219,6 +219,11 @@ impl Stream {
         sys::tcp::info(self.tcp.as_fd()).ok()
     }
 
+    /// What BBR knows of the connection.
+    pub fn bbr(&self) -> Option<sys::tcp::Bbr> {
+        sys::tcp::bbr(self.tcp.as_fd())
+    }
+
     /// Bytes that the peer has acknowledged so far, which shows progress on a line that is merely
     /// slow.
     pub fn acknowledged(&self) -> Option<u64> {

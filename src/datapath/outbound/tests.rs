@@ -1,13 +1,19 @@
 use nix::unistd::pipe;
+use socket2::SockRef;
+use tokio::io::sink;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::packet::buffer::MAX_PACKET;
+use crate::packet::headers::Ecn;
+use crate::packet::samples::Sample;
+use crate::transport::Protection;
 use crate::tun::device::Opened;
 
 fn outbound() -> Outbound {
-    let codel = codel::Parameters {
-        target: Duration::from_millis(5),
-        interval: Duration::from_millis(100),
-    };
+    // However slow this machine is, nothing is dropped for it.
+    let codel =
+        codel::Parameters { target: Duration::from_secs(60), interval: Duration::from_secs(600) };
     let parameters = QueueParameters { codel, limit: 8 << 20, mark: true };
     Outbound::new(parameters, Arc::default())
 }
@@ -26,4 +32,54 @@ async fn a_queue_where_every_read_fails_is_an_error_and_no_packet() {
     };
     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     assert_eq!(outbound.counters.drops(Drop::MalformedFromKernel), 0);
+}
+
+/// A connection whose other end, given too, has yet to read anything.
+async fn connection() -> (Stream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let dialled = dialled.unwrap();
+    // So that the kernel does not take everything.
+    SockRef::from(&dialled).set_send_buffer_size(16 * 1024).unwrap();
+    (Stream::dialled(dialled, address, &Protection::Plaintext).unwrap(), accepted.unwrap().0)
+}
+
+const PEER: PeerLimits = PeerLimits { accepts: Accepts::NONE, max_packet: MAX_PACKET };
+
+#[tokio::test]
+async fn what_comes_back_from_a_connection_that_ended_counts_once() {
+    const PACKETS: usize = 1000;
+    let packet = Sample { payload: 1400, ..Sample::UDP6 }.build();
+    let mut outbound = outbound();
+    for _ in 0..PACKETS {
+        let (buffer, arrived) = (Buffer::copy_of(&packet), Time::now());
+        let (offload, ecn) = (Offload::NONE, Ecn::NotCapable);
+        outbound.enqueue(Queued { buffer, offload, flow: 1, ecn, arrived, returned: false });
+    }
+
+    let (mut first, unread) = connection().await;
+    outbound.connected(&PEER);
+    outbound.send(&mut first, &PEER, Time::now()).unwrap();
+    assert!(first.unsent() > 0, "the kernel took all of it");
+    outbound.take_back(&mut first, Time::now());
+    drop((first, unread));
+
+    let (mut second, mut other) = connection().await;
+    let reader = tokio::spawn(async move { tokio::io::copy(&mut other, &mut sink()).await });
+    outbound.connected(&PEER);
+    while outbound.has_packets() || second.unsent() > 0 {
+        outbound.send(&mut second, &PEER, Time::now()).unwrap();
+        if second.unsent() > 0 {
+            second.writable().await.unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+    let counters = &outbound.counters;
+    assert_eq!(counters.sent.packets(), PACKETS as u64);
+    assert_eq!(counters.sent.bytes(), (PACKETS * packet.len()) as u64);
+    let waited: u64 = counters.queue_delay.buckets().iter().map(|(_, count)| count).sum();
+    assert_eq!(waited, PACKETS as u64);
+    drop(second);
+    reader.await.unwrap().unwrap();
 }

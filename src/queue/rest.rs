@@ -1,0 +1,99 @@
+//! Moments of silence, so that the congestion control need not slow a busy line down.
+//!
+//! BBR has to know the shortest round trip. When none as short has been seen for ten seconds it
+//! keeps no more than four segments in flight for 200 ms and a round trip (`PROBE_RTT` in Linux
+//! `net/ipv4/tcp_bbr.c`), which costs a slow line a fiftieth of what it carries. It does without
+//! when sending begins again after a silence just then: the first acknowledgement tells. So shortly
+//! before, nothing is handed out until everything has arrived; that costs little more than one
+//! round trip.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// For how long BBR trusts a round trip (`bbr_min_rtt_win_sec`).
+const TRUSTED: Duration = Duration::from_secs(10);
+
+/// How far we may be out: the kernel counts in ticks of up to 10 ms, and we look once in a while.
+const MARGIN: Duration = Duration::from_millis(15);
+
+/// What BBR says of its probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probes {
+    /// The round trip that it trusts.
+    pub least_round_trip: Duration,
+    /// Whether it looks for another one.
+    pub under_way: bool,
+}
+
+/// Knows since when the congestion control trusts its round trip.
+#[derive(Debug, Default)]
+pub struct Rest {
+    trusted: Option<(Duration, Time)>,
+}
+
+impl Rest {
+    /// Whether nothing is to be handed out now: `out` bytes have not arrived, and what leaves now
+    /// does so after `round_trip`.
+    pub fn is_due(&mut self, now: Time, probes: Probes, out: usize, round_trip: Duration) -> bool {
+        let least = probes.least_round_trip;
+        let Some((_, since)) = self.trusted.filter(|(trusted, _)| *trusted == least) else {
+            self.trusted = Some((least, now));
+            return false;
+        };
+        let due = since + TRUSTED;
+        if probes.under_way || now >= due + MARGIN && out == 0 {
+            // It trusts what the probe has shown, or the first acknowledgement from now will show.
+            let shown = if probes.under_way { now } else { now + least };
+            self.trusted = Some((least, shown));
+            return false;
+        }
+        // With something still on its way after that it was in vain, and a probe follows.
+        now + round_trip + MARGIN >= due && now < due + MARGIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(28);
+
+    fn at(milliseconds: u64) -> Time {
+        Time::since_boot(Duration::from_millis(milliseconds))
+    }
+
+    fn probes(least: u64) -> Probes {
+        Probes { least_round_trip: Duration::from_millis(least), under_way: false }
+    }
+
+    #[test]
+    fn silence_is_kept_when_a_probe_is_due() {
+        let mut rest = Rest::default();
+        let mut due = |now, least, out| rest.is_due(at(now), probes(least), out, ROUND_TRIP);
+        assert!(!due(50_000, 21, 1));
+        assert!(!due(52_000, 20, 1), "trusted from now on");
+        assert!(!due(61_950, 20, 1));
+        assert!(due(61_960, 20, 1));
+        assert!(due(62_010, 20, 0));
+        assert!(!due(62_015, 20, 0), "the moment is over, and all has arrived");
+        assert!(!due(71_980, 20, 1), "counts from the first acknowledgement");
+        assert!(due(71_995, 20, 1));
+        assert!(!due(72_000, 19, 1), "a shorter one is trusted anew");
+    }
+
+    #[test]
+    fn silence_that_came_too_late_is_not_kept_again_before_the_next_probe() {
+        let mut rest = Rest::default();
+        let mut due = |now, under_way| {
+            let probes = Probes { under_way, ..probes(20) };
+            rest.is_due(at(now), probes, 1, ROUND_TRIP)
+        };
+        assert!(!due(60_000, false));
+        assert!(due(70_000, false));
+        assert!(!due(70_015, false));
+        assert!(!due(80_000, false));
+        assert!(!due(80_300, true));
+        assert!(due(90_300, false));
+    }
+}
