@@ -241,6 +241,7 @@ impl Worker {
                 yield_now().await;
                 continue;
             }
+            self.outbound.tidy(Time::now());
             tokio::select! {
                 command = inbox.recv() => {
                     let reason = command.map_or(Some(Reason::Stopping), |command| self.obey(command));

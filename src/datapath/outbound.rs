@@ -12,6 +12,7 @@ use crate::packet::headers::Headers;
 use crate::packet::offload::{Accepts, Offload};
 use crate::queue::line::{Line, Probes, Seen};
 use crate::queue::{Depth, Dropped, FlowQueue, Queued, codel};
+use crate::sys;
 use crate::time::Time;
 use crate::transport::Stream;
 use crate::tun::coalesce::Train;
@@ -27,6 +28,12 @@ const PACKETS_A_TURN: usize = 64;
 
 /// Bytes read before the connection gets a turn: a few super-packets.
 const BYTES_A_TURN: usize = 256 * 1024;
+
+/// After more than this much memory has been in use for what waited, it is given back.
+const MUCH: usize = 1024 * 1024;
+
+/// Not oftener than this: a busy tunnel would take it again at once.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// After this long a slow line has taken some of what is on its way.
 pub const HELD_BACK: Duration = Duration::from_millis(1);
@@ -65,6 +72,9 @@ pub struct Outbound {
     trains: bool,
     /// When something was last handed to the connection.
     written: Time,
+    /// The most memory that was in use since it was last given back, and when that was.
+    most_held: usize,
+    tidied: Time,
 }
 
 impl Outbound {
@@ -80,6 +90,8 @@ impl Outbound {
             line: Line::new(codel.target),
             trains: false,
             written: Time::default(),
+            most_held: 0,
+            tidied: Time::default(),
         }
     }
 
@@ -192,6 +204,15 @@ impl Outbound {
     fn enqueue_whole(&mut self, packet: Queued) {
         let Self { queue, pool, counters, .. } = self;
         queue.enqueue(packet, |packet, why| lose(packet, why, pool, counters));
+        self.most_held = self.most_held.max(self.queue.held());
+    }
+
+    /// Gives memory back that a burst has taken: the allocator would keep it.
+    pub fn tidy(&mut self, now: Time) {
+        if self.most_held > MUCH && self.queue.is_empty() && now - self.tidied >= TIDY {
+            sys::memory::give_back();
+            (self.most_held, self.tidied) = (0, now);
+        }
     }
 
     /// Whether anything waits.

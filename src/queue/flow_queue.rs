@@ -151,6 +151,11 @@ impl FlowQueue {
         })
     }
 
+    /// The memory that its packets hold, in bytes.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.held == 0
