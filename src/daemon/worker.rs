@@ -4,9 +4,9 @@
 //! whenever its stream is up. It answers PINGs and finds out by itself whether the peer is still
 //! there; what becomes of the session is decided by the daemon.
 //!
-//! [`Worker::run`] is the loop. What goes to the daemon and comes from it is in [`messages`], what a
-//! worker does when it is told something in [`obey`], what it does with its connection in [`turn`],
-//! and how that ends in [`leave`].
+//! [`Worker::run`] is the loop. What goes to the daemon and comes from it is in [`messages`], what
+//! a worker does when it is told something in [`obey`], what it does with its connection in
+//! [`turn`], and how that ends in [`leave`].
 
 mod leave;
 mod measured;
