@@ -14,6 +14,8 @@
 //!   under the same name.
 //! - A session without a stream is over, but for the moment that the replacement of a stalled
 //!   stream may still be on its way.
+//!
+//! Which connection is taken is decided here; when one is dialled for, in [`attempts`].
 
 use std::time::Duration;
 
@@ -27,22 +29,11 @@ use super::negotiate::{Agreed, Ours};
 use current::{Current, Member};
 use dialling::{Attempt, Dialler};
 
+pub use attempts::PATIENCE;
+
+mod attempts;
 mod current;
 mod dialling;
-
-/// How long a connection attempt may take, name resolution and HELLO included.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The same while a stream has stalled: the path may come back any moment.
-const PATIENCE_STALLED: Duration = Duration::from_secs(2);
-
-/// The longest pause between two attempts to replace a stalled stream.
-const PAUSE_STALLED: Duration = Duration::from_millis(100);
-
-/// How long a peer that restarts is expected back any moment, and the longest pause between two
-/// attempts meanwhile.
-const RESTART: Duration = Duration::from_secs(5);
-const PAUSE_RESTART: Duration = Duration::from_millis(100);
 
 /// A stream that lasted this long was a good one: the next attempt follows at once.
 const GOOD: Duration = Duration::from_secs(5);
@@ -111,15 +102,6 @@ pub struct Session {
     restarts_until: Option<Time>,
 }
 
-/// Why a stream is dialled for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    /// Nothing holds its place.
-    Missing,
-    /// What holds its place has stalled.
-    Replacement,
-}
-
 impl Session {
     /// A session that is down.
     pub fn new(parameters: Parameters, now: Time) -> Self {
@@ -152,50 +134,6 @@ impl Session {
         if let Some(Current { agreed, .. }) = &mut self.current {
             agreed.mtu = agreed.peer_mtu.min(self.parameters.ours.mtu);
         }
-    }
-
-    /// Forgets all attempts, which whoever makes them has given up, and every pause.
-    pub fn start_over(&mut self, now: Time) {
-        for dialler in &mut self.diallers {
-            dialler.release(now);
-            dialler.forgive();
-        }
-    }
-
-    /// The attempts that are due, and the end of a session whose last hope was an attempt that
-    /// failed.
-    pub fn poll(&mut self, now: Time) -> Vec<Action> {
-        let mut actions: Vec<_> = self.end_if_deserted(now).into_iter().collect();
-        for stream in 0..self.parameters.ours.streams {
-            let Some(wanted) = self.wanted(stream) else { continue };
-            let dialler = &mut self.diallers[usize::from(stream)];
-            if dialler.next().is_none_or(|next| next > now) {
-                continue;
-            }
-            let session = match &self.current {
-                Some(current) => current.id,
-                None => (self.parameters.name)(),
-            };
-            self.attempts += 1;
-            let attempt = self.attempts;
-            let replaces = wanted == Wanted::Replacement;
-            dialler.begin(Attempt { number: attempt, session, replaces });
-            let patience = if replaces { PATIENCE_STALLED } else { PATIENCE };
-            actions.push(Action::Dial(Dial { attempt, session, stream, patience }));
-        }
-        actions
-    }
-
-    /// When [`Self::poll`] will have something to do, which may lie in the past; `None` when only
-    /// an event can bring that.
-    pub fn next_poll(&self) -> Option<Time> {
-        if self.is_deserted() {
-            return Some(Time::default());
-        }
-        (0..self.parameters.ours.streams)
-            .filter(|stream| self.wanted(*stream).is_some())
-            .filter_map(|stream| self.diallers[usize::from(stream)].next())
-            .min()
     }
 
     /// A peer has connected and said HELLO. Gives the HELLO to answer with, and which stream the
@@ -249,13 +187,6 @@ impl Session {
         result
     }
 
-    /// An attempt came to nothing.
-    pub fn dial_failed(&mut self, now: Time, attempt: u64) {
-        if let Some((stream, _)) = self.conclude(now, attempt) {
-            self.pause(now, stream);
-        }
-    }
-
     /// A stream is gone, whoever closed it. One that had been replaced before is no news.
     pub fn stream_down(&mut self, now: Time, id: StreamId) -> Vec<Action> {
         let Some((stream, member)) = self.current.as_mut().and_then(|current| current.remove(id))
@@ -275,12 +206,6 @@ impl Session {
             self.pause(now, stream);
         }
         ended.into_iter().collect()
-    }
-
-    /// The peer has said that it restarts: the streams that are about to go are dialled again in
-    /// short intervals.
-    pub fn peer_restarts(&mut self, now: Time) {
-        self.restarts_until = Some(now + RESTART);
     }
 
     /// A stream leaves a PING unanswered: dial for another one in its place, without giving it up.
@@ -325,21 +250,6 @@ impl Session {
     pub fn stream(&self, stream: u8) -> Option<StreamId> {
         let member = self.current.as_ref()?.streams.get(usize::from(stream))?;
         member.as_ref().map(|member| member.id)
-    }
-
-    /// Whether to dial for a stream, and why.
-    fn wanted(&self, stream: u8) -> Option<Wanted> {
-        if !self.parameters.dials {
-            return None;
-        }
-        match &self.current {
-            None => (stream == 0).then_some(Wanted::Missing),
-            Some(current) if !current.dialled_by_us || current.is_empty() => None,
-            Some(current) => match current.streams.get(usize::from(stream))? {
-                None => Some(Wanted::Missing),
-                Some(member) => member.stalled.then_some(Wanted::Replacement),
-            },
-        }
     }
 
     /// Decides about a connection that we dialled.
@@ -430,35 +340,6 @@ impl Session {
             self.pause(now, 0);
         }
         Some(Action::Down)
-    }
-
-    /// The stream of a pending attempt, which is over now.
-    fn conclude(&mut self, now: Time, number: u64) -> Option<(u8, Attempt)> {
-        (0..)
-            .zip(&mut self.diallers)
-            .find_map(|(stream, dialler)| Some((stream, dialler.conclude(now, number)?)))
-    }
-
-    /// Forgets the attempts to join a session that is over. One for stream 0 may still begin a
-    /// session: the peer may have taken it already.
-    fn release(&mut self, now: Time) {
-        self.diallers.iter_mut().skip(1).for_each(|dialler| dialler.release(now));
-    }
-
-    /// Puts the next attempt for a stream off, unless one is under way.
-    fn pause(&mut self, now: Time, stream: u8) {
-        let restarts = self.restarts_until.is_some_and(|until| now < until);
-        let stalled = self.wanted(stream) == Some(Wanted::Replacement);
-        let dialler = &mut self.diallers[usize::from(stream)];
-        let longest = match (restarts, stalled) {
-            (true, _) => {
-                dialler.forgive();
-                PAUSE_RESTART
-            }
-            (false, true) => PAUSE_STALLED,
-            (false, false) => Duration::MAX,
-        };
-        dialler.pause(now, longest);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The end of a worker: nothing is lost that can still be sent or delivered.
+//! The end of a connection, and of a worker: nothing is lost that can still be sent or delivered.
 
 use std::time::Duration;
 
@@ -7,17 +7,41 @@ use tokio::time::timeout;
 
 use crate::daemon::alarm::Alarm;
 use crate::datapath::inbound::Inbound;
+use crate::time::Time;
 use crate::transport::Stream;
 use crate::tun::device::Queue;
 use crate::wire::bye::{self, Reason};
 use crate::wire::frame::Kind;
 
-use super::{Connection, FAREWELL, Loss, Worker};
+use super::{Connection, Loss, Worker};
+
+/// How long a last word to the peer may take.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// How long what waits may take to be sent before the last word.
 const CLEARANCE: Duration = Duration::from_millis(200);
 
 impl Worker {
+    /// Says BYE on a connection that is over, beside everything else, and delivers what was on its
+    /// way. What has not been sent waits for the next one.
+    pub(super) fn close(&mut self, mut connection: Connection, reason: Reason) {
+        self.outbound.take_back(&mut connection.stream, Time::now());
+        self.dismiss(connection.stream, reason);
+    }
+
+    pub(super) fn dismiss(&self, stream: Stream, reason: Reason) {
+        let (inbound, tun) = (self.inbound.clone(), self.tun.clone());
+        drop(tokio::spawn(timeout(FAREWELL, async move {
+            match reason {
+                // Nothing more is to be had from such a peer.
+                Reason::Protocol | Reason::Unwelcome => {
+                    stream.finish(Kind::Bye, bye::body(reason, "")).await;
+                }
+                _ => drop(take_leave(stream, reason, &inbound, tun.as_deref()).await),
+            }
+        })));
+    }
+
     /// Sends what waits and says BYE, as far as the peer takes it without delay, and delivers what
     /// was on its way meanwhile. What is in the TUN queue stays there, for the process that takes
     /// it over.
@@ -50,7 +74,7 @@ impl Worker {
 
 /// Says BYE and delivers packets until the peer has closed its end. Must be bounded in time by the
 /// caller.
-pub(super) async fn take_leave(
+async fn take_leave(
     mut stream: Stream,
     reason: Reason,
     inbound: &Inbound,
