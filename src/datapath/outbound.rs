@@ -374,7 +374,8 @@ impl Outbound {
         }
     }
 
-    /// A packet that comes back from a connection that ended counts once.
+    /// A packet counts when it is first handed over: not again when its connection ended and gave it
+    /// back, though it may count as dropped after that.
     fn count(&mut self, length: usize, waited: Duration, returned: bool) {
         if !returned {
             self.counters.sent.add(length);

@@ -174,9 +174,10 @@ impl Line {
         self.measure(now, seen, standing >= slack / 2);
         self.judge(now, standing, slack);
         let rate = self.rate().unwrap_or(seen.delivery_rate);
+        let busy = self.is_busy();
         let rest = seen
             .probes
-            .is_some_and(|probes| self.rest.is_due(now, probes, self.out, seen.round_trip));
+            .is_some_and(|probes| self.rest.is_due(now, probes, busy, self.out, seen.round_trip));
         let Some(window) = &mut self.window else { return self.ahead };
         if rest {
             return 0;

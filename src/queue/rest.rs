@@ -30,26 +30,41 @@ pub struct Probes {
 #[derive(Debug, Default)]
 pub struct Rest {
     trusted: Option<(Duration, Time)>,
+    /// The end of the silence that has begun.
+    until: Option<Time>,
 }
 
 impl Rest {
     /// Whether nothing is to be handed out now: `out` bytes have not arrived, and what leaves now
-    /// does so after `round_trip`.
-    pub fn is_due(&mut self, now: Time, probes: Probes, out: usize, round_trip: Duration) -> bool {
+    /// does so after `round_trip`. A line that is not busy would gain nothing.
+    pub fn is_due(
+        &mut self,
+        now: Time,
+        probes: Probes,
+        busy: bool,
+        out: usize,
+        round_trip: Duration,
+    ) -> bool {
         let least = probes.least_round_trip;
-        let Some((_, since)) = self.trusted.filter(|(trusted, _)| *trusted == least) else {
-            self.trusted = Some((least, now));
+        let known = self.trusted.filter(|(trusted, _)| *trusted == least && !probes.under_way);
+        let Some((_, since)) = known else {
+            *self = Self { trusted: Some((least, now)), until: None };
             return false;
         };
-        let due = since + TRUSTED;
-        if probes.under_way || now >= due + MARGIN && out == 0 {
-            // It trusts what the probe has shown, or the first acknowledgement from now will show.
-            let shown = if probes.under_way { now } else { now + least };
-            self.trusted = Some((least, shown));
+        let end = since + TRUSTED + MARGIN;
+        if now >= end {
+            self.until = None;
+            if out == 0 {
+                // The first acknowledgement from now will be trusted.
+                self.trusted = Some((least, now + least));
+            }
+            // With something on its way it was in vain, and a probe follows.
             return false;
         }
-        // With something still on its way after that it was in vain, and a probe follows.
-        now + round_trip + MARGIN >= due && now < due + MARGIN
+        if busy && now + round_trip + MARGIN * 2 >= end {
+            self.until = Some(end);
+        }
+        self.until.is_some()
     }
 }
 
@@ -70,7 +85,7 @@ mod tests {
     #[test]
     fn silence_is_kept_when_a_probe_is_due() {
         let mut rest = Rest::default();
-        let mut due = |now, least, out| rest.is_due(at(now), probes(least), out, ROUND_TRIP);
+        let mut due = |now, least, out| rest.is_due(at(now), probes(least), true, out, ROUND_TRIP);
         assert!(!due(50_000, 21, 1));
         assert!(!due(52_000, 20, 1), "trusted from now on");
         assert!(!due(61_950, 20, 1));
@@ -87,7 +102,7 @@ mod tests {
         let mut rest = Rest::default();
         let mut due = |now, under_way| {
             let probes = Probes { under_way, ..probes(20) };
-            rest.is_due(at(now), probes, 1, ROUND_TRIP)
+            rest.is_due(at(now), probes, true, 1, ROUND_TRIP)
         };
         assert!(!due(60_000, false));
         assert!(due(70_000, false));
@@ -95,5 +110,18 @@ mod tests {
         assert!(!due(80_000, false));
         assert!(!due(80_300, true));
         assert!(due(90_300, false));
+    }
+
+    #[test]
+    fn a_line_that_is_not_busy_is_never_silent() {
+        let mut rest = Rest::default();
+        let mut due = |now, busy| rest.is_due(at(now), probes(20), busy, 1, ROUND_TRIP);
+        assert!(!due(50_000, false));
+        assert!((50_001..70_000).all(|now| !due(now, false)));
+        let mut rest = Rest::default();
+        let mut due = |now, busy| rest.is_due(at(now), probes(20), busy, 1, ROUND_TRIP);
+        assert!(!due(50_000, true));
+        assert!(due(59_960, true));
+        assert!(due(59_970, false), "silence makes it less busy");
     }
 }
