@@ -3,21 +3,21 @@
 //! [`Tunnel::carry`] is the loop. What becomes of connections is in [`connections`], what the
 //! session's ups and downs mean for the workers, the interface and the admin in [`sessions`], what
 //! is told of them on the control socket in [`snapshot`], what a new configuration means in
-//! [`reload`].
+//! [`reload`], what the workers tell in [`workers`].
 
 mod connections;
 mod reload;
 mod sessions;
 mod snapshot;
+mod workers;
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{Sender, UnboundedSender};
+use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Ready, Settings};
@@ -26,7 +26,7 @@ use crate::link::negotiate::Ours;
 use crate::link::peers::Peers;
 use crate::link::session::{Session, StreamId};
 use crate::metrics::Counters;
-use crate::packet::offload::Accepts;
+use crate::report;
 use crate::service::flap::Flap;
 use crate::service::inherited::{self, Inherited};
 use crate::service::messages;
@@ -35,9 +35,7 @@ use crate::service::repeat::Repeats;
 use crate::service::trouble::Trouble;
 use crate::time::Time;
 use crate::transport::{Protection, tcp};
-use crate::tun::device::Opened;
 use crate::wire::bye::Reason;
-use crate::{note, report};
 
 use super::arrivals::{Arrivals, Happened};
 use super::diagnosis::History;
@@ -46,12 +44,13 @@ use super::interface::{Interface, Queues};
 use super::listening::Listening;
 use super::reload::{Asked, Basis, Refused, Verdicts};
 use super::status::{Connected, State};
-use super::watchdog::{Verdict, Watchdog};
+use super::watchdog::Watchdog;
 use super::ways::Ways;
-use super::worker::{self, Command, Event, Handle};
+use super::worker::{Command, Handle};
 use super::{Error, parameters};
 
 use snapshot::Connection;
+use workers::start_workers;
 
 /// How long the workers may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -306,55 +305,6 @@ impl Tunnel {
         }
     }
 
-    fn worker(&mut self, event: Event) {
-        match event {
-            Event::Lost(id, loss) => self.lost(id, &loss),
-            Event::Stalled(id) => {
-                note!(DEBUG, "stream stalled", stream = id);
-                if let Some(stream) = self.dialled_stream(id) {
-                    self.ways.stalled(stream);
-                }
-                self.session.stalled(Time::now(), id);
-            }
-            Event::Recovered(id) => {
-                if let Some(stream) = self.dialled_stream(id) {
-                    self.ways.recovered(stream);
-                }
-                let attempt = self.session.recovered(Time::now(), id);
-                if let Some(needed) = attempt.and_then(|attempt| self.needed.remove(&attempt)) {
-                    needed.store(false, Relaxed);
-                }
-            }
-            Event::InterfaceGone => self.interface.disturbed(Time::now()),
-            Event::Unreadable(worker, error) => {
-                let now = Time::now();
-                if let Some(repeats) = self.unreadable.happened(worker, now) {
-                    report!(
-                        messages::INTERFACE_UNREADABLE,
-                        interface = self.interface.name(),
-                        worker = worker,
-                        error = error,
-                        repeats = repeats
-                    );
-                }
-                self.interface.disturbed(now);
-            }
-            Event::Orphans(packets) => {
-                let heir = (0..)
-                    .zip(&self.workers)
-                    .find(|(stream, _)| self.session.stream(*stream).is_some());
-                // Without any stream they wait with the first.
-                let worker = heir.map_or(&self.workers[0], |(_, worker)| worker);
-                worker.tell(Command::Adopt(packets));
-            }
-            Event::Alive(index) => {
-                if let Some(watchdog) = &mut self.watchdog {
-                    watchdog.answered(index, Time::now());
-                }
-            }
-        }
-    }
-
     async fn mend_interface(&mut self, now: Time) {
         if let Some(queues) = self.interface.mend(now).await {
             inherited::keep_other_queues(&self.notifier, &queues);
@@ -362,22 +312,6 @@ impl Tunnel {
                 worker.tell(Command::Interface(queue));
             }
             self.workers[0].tell(Command::Carrier(self.carrier));
-        }
-    }
-
-    fn feed_watchdog(&mut self, now: Time) {
-        let Some(verdict) = self.watchdog.as_mut().and_then(|watchdog| watchdog.poll(now)) else {
-            return;
-        };
-        match verdict {
-            Verdict::Feed => self.notifier.watchdog(),
-            Verdict::Withhold { worker, news: true } => {
-                report!(messages::WORKER_STALLED, worker = worker);
-            }
-            Verdict::Withhold { news: false, .. } => {}
-        }
-        for worker in &self.workers {
-            worker.tell(Command::Beat);
         }
     }
 
@@ -412,19 +346,4 @@ impl Tunnel {
             interface_trouble: self.interface.trouble(),
         }
     }
-}
-
-fn start_workers(
-    settings: &Settings,
-    queues: Vec<Opened>,
-    accepts: Accepts,
-    counters: &Arc<Counters>,
-    reports: &UnboundedSender<Event>,
-) -> Result<Vec<Handle>, Error> {
-    let parameters = parameters::worker(settings, queues.len(), accepts, counters);
-    (0..)
-        .zip(queues)
-        .map(|(index, queue)| worker::start(index, queue, parameters.clone(), reports.clone()))
-        .collect::<io::Result<_>>()
-        .map_err(Error::system("starting a worker"))
 }
