@@ -399,48 +399,4 @@ fn unwrap_tls(error: io::Error) -> HandshakeError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use keys::PrivateKey;
-    use tokio::net::TcpListener;
-
-    /// What each end hears when one of them does not take the other's key.
-    async fn refused(dialler: tls::Endpoint, listener: tls::Endpoint) -> [HandshakeError; 2] {
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = port.local_addr().unwrap();
-        let (dialled, accepted) = tokio::join!(TcpStream::connect(address), port.accept());
-        let dialler = Protection::Tls(dialler);
-        let dialled = Stream::dialled(dialled.unwrap(), address, &dialler).unwrap();
-        let listener = Protection::Tls(listener);
-        let accepted = Stream::accepted(accepted.unwrap().0, address, &listener).unwrap();
-        tokio::join!(end_of(dialled), end_of(accepted)).into()
-    }
-
-    /// A dialler is through with the handshake before the listener has seen its key.
-    async fn end_of(mut stream: Stream) -> HandshakeError {
-        if let Err(error) = stream.handshake().await {
-            return error;
-        }
-        loop {
-            stream.readable().await.unwrap();
-            if let Err(error) = stream.read() {
-                return unwrap_tls(error);
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn whose_key_is_refused_is_told_so() {
-        let [a, b, other] = [0; 3].map(|_| PrivateKey::generate().unwrap());
-        let end = |key: &PrivateKey, pinned: &PrivateKey| {
-            tls::Endpoint::new(key, vec![pinned.public()]).unwrap()
-        };
-        let [dialler, listener] = refused(end(&other, &b), end(&b, &a)).await;
-        let key = other.public();
-        assert!(matches!(dialler, HandshakeError::Tls(tls::Error::Refused(k)) if k == key));
-        assert!(matches!(listener, HandshakeError::Tls(tls::Error::UnknownKey(k)) if k == key));
-        let [dialler, listener] = refused(end(&a, &b), end(&other, &a)).await;
-        assert!(matches!(dialler, HandshakeError::Tls(tls::Error::UnknownKey(k)) if k == key));
-        assert!(matches!(listener, HandshakeError::Tls(tls::Error::Refused(k)) if k == key));
-    }
-}
+mod tests;
