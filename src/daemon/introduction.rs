@@ -240,7 +240,7 @@ impl Dialler {
         tried: &mut Tried,
     ) -> Result<(Introduced, Way), Failure> {
         let mut failures = Vec::new();
-        for endpoint in self.order.endpoints_in_turn() {
+        'attempt: for endpoint in self.order.endpoints_in_turn() {
             // One that was not given any time is where the next attempt begins.
             if !failures.is_empty() && Instant::now() >= until {
                 break;
@@ -271,7 +271,13 @@ impl Dialler {
                     Ok(introduced) => {
                         return Ok((introduced, Way { endpoint: endpoint.clone(), address }));
                     }
-                    Err(failure) => failures.push(failure),
+                    Err(failure) => {
+                        let is_over = matches!(failure, Failure::NotNeeded);
+                        failures.push(failure);
+                        if is_over {
+                            break 'attempt;
+                        }
+                    }
                 }
             }
         }
@@ -306,7 +312,7 @@ impl Dialler {
             Ok(Introduced::new(stream, hello, key))
         };
         timeout(patience, introduce).await.map_err(timed_out)?.map_err(|failure| match failure {
-            Failure::Connect { .. } => failure,
+            Failure::Connect { .. } | Failure::NotNeeded => failure,
             failure => Failure::Dialled { address, failure: Box::new(failure) },
         })
     }

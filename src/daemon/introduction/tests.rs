@@ -95,6 +95,24 @@ async fn an_endpoint_that_refuses_is_followed_by_the_next_within_the_attempt() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_no_longer_needed_says_no_hello_and_tries_no_other_endpoint() {
+    let (first, listener) = listener().await;
+    let (second, untouched) = listener_at("127.0.0.1:0").await;
+    let dialler = dialler(&Ways::new(1), &[first.clone(), second]);
+    dialler.needed.store(false, Relaxed);
+    let dial = async { dialler.dial(&hello(), Duration::from_secs(10)).await };
+    let accept = async { listener.accept().await.unwrap().0 };
+    let (outcome, tcp) = tokio::join!(dial, accept);
+    let failure = outcome.result.unwrap_err();
+    assert!(matches!(failure, Failure::NotNeeded), "{failure:?}");
+    assert_eq!(outcome.tried.last, Some(first));
+    tcp.readable().await.unwrap();
+    assert_eq!(tcp.try_read(&mut [0; 64]).unwrap(), 0, "it was told something");
+    let nobody = untouched.into_std().unwrap().accept().map(|_| "it was dialled").unwrap_err();
+    assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn what_a_name_leads_to_is_not_dialled_unless_it_is_allowed() {
     let (foreign, untouched) = listener().await;
     let (good, listener) = listener_at("[::1]:0").await;

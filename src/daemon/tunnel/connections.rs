@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
 
+use crate::config::Endpoint;
 use crate::daemon::diagnosis;
 use crate::daemon::introduction::{Dialler, Failure, Introduced, Outcome, greet};
 use crate::daemon::parameters;
@@ -118,7 +119,7 @@ impl Tunnel {
     }
 
     pub(super) async fn dialled(&mut self, dial: Dial, outcome: Outcome) {
-        self.needed.remove(&dial.attempt);
+        let needed = self.needed.remove(&dial.attempt).is_some();
         let now = Time::now();
         let Outcome { result, tried } = outcome;
         for (endpoint, address) in tried.foreign {
@@ -137,8 +138,8 @@ impl Tunnel {
             Ok(answered) => answered,
             Err(failure) => {
                 self.count(Direction::Dialled, &failure.outcomes());
-                if let (Some(last), false) = (tried.last, matches!(failure, Failure::NotNeeded)) {
-                    self.ways.failed(dial.stream, last);
+                if let Some(last) = tried.last {
+                    self.way_failed(dial.stream, last, needed);
                 }
                 self.session.dial_failed(now, dial.attempt);
                 return self.not_dialled(dial, &failure);
@@ -147,7 +148,7 @@ impl Tunnel {
         let peer = stream.peer();
         let connection = Connection::new(&stream, self.key(identity), false, now);
         if self.objection(&connection).is_some() {
-            self.ways.failed(dial.stream, way.endpoint);
+            self.way_failed(dial.stream, way.endpoint, needed);
             self.session.dial_failed(now, dial.attempt);
             return self.turn_away(stream, Reason::Unwelcome, Direction::Dialled);
         }
@@ -171,11 +172,19 @@ impl Tunnel {
                         self.dismiss(dial.stream, stream, reason);
                     }
                     _ => {
-                        self.ways.failed(dial.stream, way.endpoint);
+                        self.way_failed(dial.stream, way.endpoint, needed);
                         self.turn_away(stream, reason, Direction::Dialled);
                     }
                 }
             }
+        }
+    }
+
+    /// The next attempt begins elsewhere, unless this one was no longer needed: a stream that has
+    /// been heard again keeps to the way that it has.
+    fn way_failed(&mut self, stream: u8, last: Endpoint, needed: bool) {
+        if needed {
+            self.ways.failed(stream, last);
         }
     }
 
