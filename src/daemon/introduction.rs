@@ -211,6 +211,8 @@ pub struct Outcome {
 pub struct Tried {
     /// The endpoint that was tried last; `None` where there is none at all.
     pub last: Option<Endpoint>,
+    /// The addresses that were dialled, in that order.
+    pub addresses: Vec<SocketAddr>,
     /// Addresses that endpoints lead to and that were passed over, because they are not allowed.
     pub foreign: Vec<(Endpoint, SocketAddr)>,
 }
@@ -267,6 +269,7 @@ impl Dialler {
             let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
             for address in addresses {
                 let patience = share.clamp(ADDRESS_OF_MANY, ADDRESS).min(patience);
+                tried.addresses.push(address);
                 match self.dial_one(address, hello, patience).await {
                     Ok(introduced) => {
                         return Ok((introduced, Way { endpoint: endpoint.clone(), address }));

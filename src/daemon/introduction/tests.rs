@@ -63,7 +63,7 @@ fn dialler(ways: &Ways, endpoints: &[Endpoint]) -> Dialler {
 
 #[tokio::test]
 async fn an_endpoint_that_swallows_a_whole_attempt_does_not_begin_the_next() {
-    let (silent, _kept) = listener().await;
+    let (silent, kept) = listener().await;
     let (good, listener) = listener().await;
     let endpoints = [silent.clone(), good.clone()];
     let mut ways = Ways::new(1);
@@ -71,8 +71,9 @@ async fn an_endpoint_that_swallows_a_whole_attempt_does_not_begin_the_next() {
     // However slow this machine is, the first endpoint never answers.
     let first = dialler(&ways, &endpoints).dial(&hello(), Duration::from_millis(50)).await;
     assert!(first.result.is_err(), "{:?}", first.result);
+    assert_eq!(first.tried.addresses, [kept.local_addr().unwrap()]);
     assert_eq!(first.tried.last, Some(silent));
-    ways.failed(0, first.tried.last.unwrap());
+    ways.failed(0, first.tried.last.unwrap(), &first.tried.addresses);
 
     let second = dialler(&ways, &endpoints);
     let second = async { second.dial(&hello(), Duration::from_secs(10)).await };

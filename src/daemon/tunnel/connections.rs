@@ -8,9 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
 
-use crate::config::Endpoint;
 use crate::daemon::diagnosis;
-use crate::daemon::introduction::{Dialler, Failure, Introduced, Outcome, greet};
+use crate::daemon::introduction::{Dialler, Failure, Introduced, Outcome, Tried, greet};
 use crate::daemon::parameters;
 use crate::daemon::worker::{Command, Event};
 use crate::datapath::outbound::PeerLimits;
@@ -122,7 +121,7 @@ impl Tunnel {
         let needed = self.needed.remove(&dial.attempt).is_some();
         let now = Time::now();
         let Outcome { result, tried } = outcome;
-        for (endpoint, address) in tried.foreign {
+        for (endpoint, address) in &tried.foreign {
             let key = (Complaint::Foreign, address.ip());
             if let Some(repeats) = self.repeats.happened(key, now) {
                 report!(
@@ -138,9 +137,7 @@ impl Tunnel {
             Ok(answered) => answered,
             Err(failure) => {
                 self.count(Direction::Dialled, &failure.outcomes());
-                if let Some(last) = tried.last {
-                    self.way_failed(dial.stream, last, needed);
-                }
+                self.way_failed(dial.stream, tried, needed);
                 self.session.dial_failed(now, dial.attempt);
                 return self.not_dialled(dial, &failure);
             }
@@ -148,7 +145,7 @@ impl Tunnel {
         let peer = stream.peer();
         let connection = Connection::new(&stream, self.key(identity), false, now);
         if self.objection(&connection).is_some() {
-            self.way_failed(dial.stream, way.endpoint, needed);
+            self.way_failed(dial.stream, tried, needed);
             self.session.dial_failed(now, dial.attempt);
             return self.turn_away(stream, Reason::Unwelcome, Direction::Dialled);
         }
@@ -172,7 +169,7 @@ impl Tunnel {
                         self.dismiss(dial.stream, stream, reason);
                     }
                     _ => {
-                        self.way_failed(dial.stream, way.endpoint, needed);
+                        self.way_failed(dial.stream, tried, needed);
                         self.turn_away(stream, reason, Direction::Dialled);
                     }
                 }
@@ -182,9 +179,9 @@ impl Tunnel {
 
     /// The next attempt begins elsewhere, unless this one was no longer needed: a stream that has
     /// been heard again keeps to the way that it has.
-    fn way_failed(&mut self, stream: u8, last: Endpoint, needed: bool) {
-        if needed {
-            self.ways.failed(stream, last);
+    fn way_failed(&mut self, stream: u8, tried: Tried, needed: bool) {
+        if let Some(last) = tried.last.filter(|_| needed) {
+            self.ways.failed(stream, last, &tried.addresses);
         }
     }
 
