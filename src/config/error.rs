@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use thiserror::Error as ThisError;
@@ -184,6 +185,11 @@ pub enum Problem {
         "mode = \"plaintext\" needs peer_addresses (set security.peer_addresses to the addresses of the peer)"
     )]
     PlaintextForAnyone,
+    /// In plaintext, an address to dial that is not one of the peer's.
+    #[error(
+        "{0} is not in security.peer_addresses, and in plaintext no other address is dialled (add it there if it is the peer's, or correct it here)"
+    )]
+    NotThePeer(IpAddr),
     /// TLS without a key to know the peer by.
     #[error(
         "mode = \"tls\" needs peer_public_keys (set security.peer_public_keys to what `tunnel64d pubkey` prints for the other end's key)"

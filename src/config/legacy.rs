@@ -251,7 +251,7 @@ peer_addresses = [{peer}]
             name = quote(interface),
             listen = quote(&listen.to_string()),
             connect = quote(&connect.to_string()),
-            peer = quote(&IpNet::from(connect.ip()).to_string()),
+            peer = quote(&IpNet::from(connect.ip().to_canonical()).to_string()),
         )
     }
 }
@@ -323,6 +323,13 @@ mod tests {
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         assert!(mistakes[0].starts_with("old:1: the line ends with CR LF (convert"));
         assert!(mistakes[1].starts_with("old:4: options: \"x\""));
+    }
+
+    #[test]
+    fn an_ipv4_address_as_ipv6_has_it_is_listed_as_what_it_is() {
+        let text = OLD.replace("outip=", "outip=::ffff:");
+        let text = import(Path::new("old"), text.as_bytes()).expect("an old file");
+        assert!(text.contains("peer_addresses = [\"172.16.2.163/32\"]"), "{text}");
     }
 
     #[test]

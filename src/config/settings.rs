@@ -105,6 +105,13 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// The address that the host is given as, without its zone; `None` for a name.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.split('%').next()?.parse().ok()
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use figment::value::Value;
 use ipnet::IpNet;
 
+use crate::link::peers::lists;
+
 use super::error::{Error, Origin, Problem};
 use super::layers::Merged;
 use super::schema;
@@ -28,6 +30,9 @@ pub fn settings(sources: &Sources, merged: &Merged, errors: &mut Vec<Error>) -> 
     let security = security(&mut reader);
     let queue = queue(&mut reader);
     let log = log(&mut reader);
+    if let (Some(link), Some(security)) = (&link, &security) {
+        plaintext_reaches(&mut reader, &link.connect, security);
+    }
     let metrics = metrics(&mut reader);
     Some(Settings {
         name: sources.name.clone(),
@@ -166,13 +171,26 @@ fn connect(reader: &mut Reader) -> Option<Vec<Endpoint>> {
 /// An endpoint given as an address of the other family could never be dialled from `source`.
 fn source_reaches(reader: &mut Reader, source: IpAddr, connect: &[Endpoint]) {
     let stranger = connect.iter().find(|endpoint| {
-        let is_ipv6 = endpoint.host.contains(':');
-        let is_address = is_ipv6 || endpoint.host.parse::<IpAddr>().is_ok();
-        is_address && is_ipv6 != source.is_ipv6()
+        endpoint.address().is_some_and(|address| address.is_ipv6() != source.is_ipv6())
     });
     if let Some(stranger) = stranger {
         let (found, other) = (source.to_string(), stranger.to_string());
         reader.error(&["link", "source"], Problem::Family { found, other });
+    }
+}
+
+/// Without keys no address is dialled that is not listed. What names lead to is known only then.
+fn plaintext_reaches(reader: &mut Reader, connect: &[Endpoint], security: &Security) {
+    let listed = &security.peer_addresses;
+    if security.mode != Mode::Plaintext || listed.is_empty() {
+        return;
+    }
+    for (index, endpoint) in connect.iter().enumerate() {
+        let stranger = endpoint.address().filter(|address| !lists(listed, *address));
+        if let Some(stranger) = stranger {
+            let problem = Problem::NotThePeer(stranger);
+            reader.element_error(&["link", "connect"], index, problem);
+        }
     }
 }
 

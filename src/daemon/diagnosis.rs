@@ -220,6 +220,18 @@ pub fn of_interface(name: &str, why: &str) -> Problem {
     )
 }
 
+/// The interface is there, but nothing can be read from the queue of this worker.
+pub fn of_unreadable(name: &str, index: usize) -> Problem {
+    problem(
+        Kind::Interface,
+        format!("stream {index} can read nothing from interface {name}"),
+        format!(
+            "If it lasts, stop the service and start it again, which opens {name} anew, and report \
+             it with the log, which names the kernel's error. It is tried again ten times a second."
+        ),
+    )
+}
+
 /// Somebody keeps changing the interface.
 pub fn of_quarrel(name: &str, last: &str) -> Problem {
     problem(

@@ -211,6 +211,8 @@ pub struct Outcome {
 pub struct Tried {
     /// The endpoint that was tried last; `None` where there is none at all.
     pub last: Option<Endpoint>,
+    /// The addresses that were dialled, in that order.
+    pub addresses: Vec<SocketAddr>,
     /// Addresses that endpoints lead to and that were passed over, because they are not allowed.
     pub foreign: Vec<(Endpoint, SocketAddr)>,
 }
@@ -240,7 +242,7 @@ impl Dialler {
         tried: &mut Tried,
     ) -> Result<(Introduced, Way), Failure> {
         let mut failures = Vec::new();
-        for endpoint in self.order.endpoints_in_turn() {
+        'attempt: for endpoint in self.order.endpoints_in_turn() {
             // One that was not given any time is where the next attempt begins.
             if !failures.is_empty() && Instant::now() >= until {
                 break;
@@ -267,11 +269,18 @@ impl Dialler {
             let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
             for address in addresses {
                 let patience = share.clamp(ADDRESS_OF_MANY, ADDRESS).min(patience);
+                tried.addresses.push(address);
                 match self.dial_one(address, hello, patience).await {
                     Ok(introduced) => {
                         return Ok((introduced, Way { endpoint: endpoint.clone(), address }));
                     }
-                    Err(failure) => failures.push(failure),
+                    Err(failure) => {
+                        let is_over = matches!(failure, Failure::NotNeeded);
+                        failures.push(failure);
+                        if is_over {
+                            break 'attempt;
+                        }
+                    }
                 }
             }
         }
@@ -306,7 +315,7 @@ impl Dialler {
             Ok(Introduced::new(stream, hello, key))
         };
         timeout(patience, introduce).await.map_err(timed_out)?.map_err(|failure| match failure {
-            Failure::Connect { .. } => failure,
+            Failure::Connect { .. } | Failure::NotNeeded => failure,
             failure => Failure::Dialled { address, failure: Box::new(failure) },
         })
     }

@@ -54,7 +54,8 @@ impl Watchdog {
             return None;
         }
         let patience = self.limit / 2;
-        if now - self.next > patience {
+        // Later than this, patience may have run out since the workers were asked.
+        if now - self.next > self.limit / 4 {
             self.answered.fill(now);
         }
         self.next = now + self.limit / 4;
@@ -126,6 +127,19 @@ mod tests {
         }
         let late = awake + LIMIT / 4 * 3;
         assert_eq!(watchdog.poll(late), Some(Verdict::Withhold { worker: 1, news: true }));
+    }
+
+    #[test]
+    fn however_long_it_slept_nobody_is_blamed_for_it() {
+        let start = Time::since_boot(Duration::from_secs(1000));
+        for tenth in 1..=30 {
+            let mut watchdog = Watchdog::new(LIMIT, 1, start);
+            assert_eq!(watchdog.poll(start), Some(Verdict::Feed));
+            watchdog.answered(0, start);
+            let awake = start + LIMIT * tenth / 10;
+            let blamed = matches!(watchdog.poll(awake), Some(Verdict::Withhold { .. }));
+            assert!(!blamed, "after {tenth} tenths of the limit");
+        }
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! first where none has. One that came to nothing is followed by one that begins behind where it
 //! ended, so that an endpoint that swallows all the time there is keeps nobody from the others. A
 //! stream that stalls is replaced by way of the next endpoint first; where it has but one, by way
-//! of another address of that.
+//! of another address of that. Of an endpoint's addresses the one that failed longest ago comes
+//! first, behind those that have not failed at all: an attempt may have no time for all of them.
 
 use std::net::SocketAddr;
 
 use crate::config::Endpoint;
+
+/// Addresses that are remembered to have failed.
+const MOST_FAILED: usize = 64;
 
 /// One way to the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +32,10 @@ pub struct Order {
     begin: usize,
     /// To be tried before other addresses of its endpoint.
     worked: Option<SocketAddr>,
-    /// To be tried after all other addresses of its endpoint.
+    /// To be tried after all other addresses of its endpoint that have not failed.
     stalled: Option<SocketAddr>,
+    /// To be tried after those, in this order.
+    failed: Vec<SocketAddr>,
 }
 
 impl Order {
@@ -41,8 +47,10 @@ impl Order {
 
     /// Puts the addresses of one endpoint into order; those that nothing is known of stay in theirs.
     pub fn sort(&self, addresses: &mut [SocketAddr]) {
-        addresses
-            .sort_by_key(|address| (self.stalled == Some(*address), self.worked != Some(*address)));
+        addresses.sort_by_key(|address| {
+            let failed = self.failed.iter().position(|other| other == address);
+            (failed, self.stalled == Some(*address), self.worked != Some(*address))
+        });
     }
 }
 
@@ -63,6 +71,16 @@ struct Known {
     behind: Option<Endpoint>,
     /// Where it stalled.
     stalled: Option<SocketAddr>,
+    /// Addresses that have failed since it was heard, the one that failed last at the end.
+    failed: Vec<SocketAddr>,
+}
+
+impl Known {
+    /// There is a way that works.
+    fn forgive(&mut self) {
+        (self.behind, self.stalled) = (None, None);
+        self.failed.clear();
+    }
 }
 
 impl Ways {
@@ -80,24 +98,28 @@ impl Ways {
         let begin = behind.or_else(worked).unwrap_or(0);
         let begin = begin % endpoints.len().max(1);
         let worked = self.worked.as_ref().map(|way| way.address);
-        Order { endpoints: endpoints.to_vec(), begin, worked, stalled: known.stalled }
+        let Known { stalled, failed, .. } = known;
+        Order { endpoints: endpoints.to_vec(), begin, worked, stalled, failed }
     }
 
     /// The peer has answered an attempt for this stream.
     pub fn worked(&mut self, stream: u8, way: Way) {
-        for known in &mut self.streams {
-            (known.behind, known.stalled) = (None, None);
-        }
+        self.streams.iter_mut().for_each(Known::forgive);
         if let Some(known) = self.streams.get_mut(usize::from(stream)) {
             known.way = Some(way.clone());
         }
         self.worked = Some(way);
     }
 
-    /// An attempt for this stream came to nothing; this endpoint was the last that it tried.
-    pub fn failed(&mut self, stream: u8, last: Endpoint) {
+    /// An attempt for this stream came to nothing; this endpoint was the last that it tried, and
+    /// these are the addresses, in its order.
+    pub fn failed(&mut self, stream: u8, last: Endpoint, addresses: &[SocketAddr]) {
         if let Some(known) = self.streams.get_mut(usize::from(stream)) {
             known.behind = Some(last);
+            known.failed.retain(|address| !addresses.contains(address));
+            known.failed.extend(addresses);
+            let too_many = known.failed.len().saturating_sub(MOST_FAILED);
+            known.failed.drain(..too_many);
         }
     }
 
@@ -111,9 +133,7 @@ impl Ways {
 
     /// The stream has been heard again.
     pub fn recovered(&mut self, stream: u8) {
-        if let Some(known) = self.streams.get_mut(usize::from(stream)) {
-            (known.behind, known.stalled) = (None, None);
-        }
+        self.streams.get_mut(usize::from(stream)).map(Known::forgive);
     }
 }
 
@@ -152,7 +172,7 @@ mod tests {
     fn a_failure_is_followed_by_the_endpoint_behind_it_until_one_works() {
         let mut ways = Ways::new(2);
         for (failed, next) in [("a", "bca"), ("b", "cab"), ("c", "abc"), ("b", "cab")] {
-            ways.failed(0, way(failed, "192.0.2.1:1").endpoint);
+            ways.failed(0, way(failed, "192.0.2.1:1").endpoint, &[]);
             assert_eq!(order(&ways, 0, &ABC), next);
             assert_eq!(order(&ways, 1, &ABC), "abc", "another stream's failure");
         }
@@ -190,8 +210,45 @@ mod tests {
         assert_eq!(sorted(&ways), [second, first, third]);
         ways.stalled(0);
         assert_eq!(sorted(&ways), [first, third, second]);
-        ways.failed(0, way("a", "192.0.2.1:1").endpoint);
+        ways.failed(0, way("a", "192.0.2.1:1").endpoint, &[]);
         assert_eq!(sorted(&ways), [first, third, second], "it has not been heard since");
+    }
+
+    /// The addresses of one name in the order of the next attempt, by their last number.
+    fn addresses(ways: &Ways, most: u8) -> Vec<SocketAddr> {
+        let mut sorted: Vec<_> =
+            (1..=most).map(|n| SocketAddr::from(([192, 0, 2, n], 1))).collect();
+        ways.order(0, &endpoints(&["a"])).sort(&mut sorted);
+        sorted
+    }
+
+    #[test]
+    fn attempts_that_have_no_time_for_all_addresses_of_a_name_try_each_in_its_turn() {
+        let mut ways = Ways::new(1);
+        let Way { endpoint, address: stalled } = way("a", "192.0.2.1:1");
+        ways.worked(0, Way { endpoint: endpoint.clone(), address: stalled });
+        ways.stalled(0);
+        let mut tried = Vec::new();
+        for _ in 0..5 {
+            let two = &addresses(&ways, 5)[..2];
+            ways.failed(0, endpoint.clone(), two);
+            tried.extend(two.iter().map(|address| address.to_string().as_bytes()[8] - b'0'));
+        }
+        assert_eq!(tried, [2, 3, 4, 5, 1, 2, 3, 4, 5, 1]);
+        ways.recovered(0);
+        assert_eq!(addresses(&ways, 2)[0], stalled, "that is over");
+    }
+
+    #[test]
+    fn a_name_with_other_addresses_each_time_is_not_remembered_for_ever() {
+        let mut ways = Ways::new(1);
+        let Way { endpoint, .. } = way("a", "192.0.2.1:1");
+        for address in addresses(&ways, 200) {
+            ways.failed(0, endpoint.clone(), &[address]);
+        }
+        assert_eq!(ways.streams[0].failed.len(), MOST_FAILED);
+        let last = addresses(&ways, 200).pop();
+        assert_eq!(last, Some(SocketAddr::from(([192, 0, 2, 200], 1))));
     }
 
     #[test]

@@ -127,6 +127,10 @@ impl Outbound {
                     return Err(Unreadable::Gone(InterfaceGone));
                 }
                 Err(error) if failed + 1 == PACKETS_A_TURN => {
+                    // Of other errors it is not known that they cost a packet each.
+                    if error.kind() == io::ErrorKind::InvalidInput {
+                        self.count_undescribed(PACKETS_A_TURN);
+                    }
                     return Err(Unreadable::Failing(error));
                 }
                 // A packet that the kernel can't describe is gone; there may be others behind it.
@@ -154,8 +158,12 @@ impl Outbound {
             }
         }
         self.enqueue_train(train, now);
-        (0..failed).for_each(|_| self.counters.dropped(Drop::MalformedFromKernel));
+        self.count_undescribed(failed);
         Ok(packets + failed > 0)
+    }
+
+    fn count_undescribed(&self, packets: usize) {
+        (0..packets).for_each(|_| self.counters.dropped(Drop::MalformedFromKernel));
     }
 
     fn enqueue_train(&mut self, train: Option<Train>, now: Time) {

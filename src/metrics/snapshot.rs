@@ -123,7 +123,7 @@ pub enum Kind {
     TurnedAway,
     /// The port can't be listened on.
     Listen,
-    /// The interface is not as configured.
+    /// The interface is not as configured, or can't be read.
     Interface,
     /// Somebody else keeps changing the interface.
     Quarrel,

@@ -91,7 +91,7 @@ messages! {
         cause: "Somebody deleted the interface under the running daemon; it is created again, after a pause that grows if it comes again and again."
         remedy: "Find out who deletes it: another daemon that manages network interfaces, or a script."
     INTERFACE_UNREADABLE ERROR "090a8b743d904384979d0eb116826482" "nothing can be read from the interface"
-        cause: "The interface is there, but the kernel refuses one read after the other on the queue of this worker, with this error. What is sent into the tunnel waits there; the queue is tried again ten times a second."
+        cause: "The interface is there, but the kernel refuses one read after the other on the queue of this worker, with this error. What is sent into the tunnel waits there, or is lost where the kernel throws away what it can't hand over, which is counted as malformed_from_kernel; the queue is tried again ten times a second."
         remedy: "If it lasts, stop the service and start it again, which opens the interface anew. Please report it with the kernel's version: nothing is known to bring it about."
     CARRIER_UNHEEDED WARN "e95325b031104b30bf012addbd8342a9" "a lost carrier will go unnoticed"
         cause: "The kernel can't be told to pass over routes through an interface without carrier, which it does not by default. While there is no session for longer than link.dead_after, senders wait in vain instead of learning that the far side is unreachable, and another route is not taken."

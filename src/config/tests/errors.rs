@@ -173,6 +173,30 @@ fn plaintext_needs_to_know_its_peer() {
 }
 
 #[test]
+fn plaintext_names_every_address_that_it_would_not_dial_and_no_name() {
+    let text = |connect: &str, mode: &str| {
+        format!(
+            "[link]\nconnect = {connect}\n[security]\nmode = {mode:?}\npeer_public_keys = \
+             [\"JBqfnNZiJyJBm4nexqXFZC0sxPOBaYdQmYp7Ou/uGsA=\"]\npeer_addresses = \
+             [\"192.0.2.0/24\", \"fe80::/10\"]\n"
+        )
+    };
+    let all = "[\n\"192.0.2.1\",\n\"vm3.example\",\n\"198.51.100.1:5\",\n\"::ffff:192.0.2.1\",\n\
+               \"[2001:db8::1%eth0]\",\n\"fe80::1%eth0\"]";
+    let errors = errors_of(&text(all, "plaintext"));
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    let way_out = "add it there if it is the peer's, or correct it here";
+    for (error, (line, address)) in errors.iter().zip([(5, "198.51.100.1"), (7, "2001:db8::1")]) {
+        let start =
+            format!("etc/tun0.toml:{line}: link.connect: {address} is not in security.peer");
+        assert!(error.starts_with(&start) && error.contains(way_out), "{error}");
+    }
+    let errors = errors_of(&text("\"198.51.100.1\"", "plaintext"));
+    assert!(matches!(&errors[..], [one] if one.starts_with("etc/tun0.toml:2: ")), "{errors:#?}");
+    assert_eq!(errors_of(&text(all, "tls")), [""; 0], "the key tells who it is");
+}
+
+#[test]
 fn every_bound_is_named_when_it_is_passed() {
     for (section, line, expected) in [
         ("interface", "mtu = 1279", "1280 to 65535"),

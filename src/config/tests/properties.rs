@@ -80,6 +80,7 @@ proptest! {
             format!("queue.limit={limit}"),
             format!("queue.ecn={ecn}"),
             format!("security.peer_public_keys=[\"{}\"]", PublicKey(key)),
+            format!("security.peer_addresses=::1"),
             format!("security.allowed_sources=::/0,10.0.0.0/8"),
             format!("security.private_key_file={}", print::quote(&path)),
             format!("metrics.listen={}", print::quote(&format!("unix:{path}"))),

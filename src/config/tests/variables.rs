@@ -18,7 +18,7 @@ fn variables_are_read_as_the_key_wants_them() {
         ("TUNNEL64D_LINK__RECONNECT__MIN", "2s"),
         ("TUNNEL64D_QUEUE__LIMIT", "100000"),
         ("TUNNEL64D_QUEUE__ECN", "false"),
-        ("TUNNEL64D_SECURITY__PEER_ADDRESSES", "10.0.0.1, 10.0.0.2"),
+        ("TUNNEL64D_SECURITY__PEER_ADDRESSES", "10.0.0.1, 2001:db8::1"),
         ("TUNNEL64D_LOG__LEVEL", "\"debug\""),
     ]);
     let settings = load(&sources).expect("valid").settings;
@@ -40,7 +40,10 @@ fn variables_are_read_as_the_key_wants_them() {
 #[test]
 fn several_bracketed_endpoints_in_a_variable_are_not_mistaken_for_one_list() {
     for text in ["[::1]:1,[::2]:2", "[[::1]:1, [::2]:2]", "[\"[::1]:1\", \"[::2]:2\"]"] {
-        let (_files, sources) = with_environment(&[("TUNNEL64D_LINK__CONNECT", text)]);
+        let (_files, sources) = with_environment(&[
+            ("TUNNEL64D_LINK__CONNECT", text),
+            ("TUNNEL64D_SECURITY__PEER_ADDRESSES", "::1, ::2"),
+        ]);
         let connect = load(&sources).expect("valid").settings.link.connect;
         let shown: Vec<_> = connect.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["[::1]:1", "[::2]:2"], "{text}");

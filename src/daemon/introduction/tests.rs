@@ -63,7 +63,7 @@ fn dialler(ways: &Ways, endpoints: &[Endpoint]) -> Dialler {
 
 #[tokio::test]
 async fn an_endpoint_that_swallows_a_whole_attempt_does_not_begin_the_next() {
-    let (silent, _kept) = listener().await;
+    let (silent, kept) = listener().await;
     let (good, listener) = listener().await;
     let endpoints = [silent.clone(), good.clone()];
     let mut ways = Ways::new(1);
@@ -71,8 +71,9 @@ async fn an_endpoint_that_swallows_a_whole_attempt_does_not_begin_the_next() {
     // However slow this machine is, the first endpoint never answers.
     let first = dialler(&ways, &endpoints).dial(&hello(), Duration::from_millis(50)).await;
     assert!(first.result.is_err(), "{:?}", first.result);
+    assert_eq!(first.tried.addresses, [kept.local_addr().unwrap()]);
     assert_eq!(first.tried.last, Some(silent));
-    ways.failed(0, first.tried.last.unwrap());
+    ways.failed(0, first.tried.last.unwrap(), &first.tried.addresses);
 
     let second = dialler(&ways, &endpoints);
     let second = async { second.dial(&hello(), Duration::from_secs(10)).await };
@@ -92,6 +93,24 @@ async fn an_endpoint_that_refuses_is_followed_by_the_next_within_the_attempt() {
     let (outcome, ()) = tokio::join!(dial, answers(listener));
     assert_eq!(outcome.result.unwrap().1.endpoint, good);
     assert_eq!(outcome.tried.last, Some(good));
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_no_longer_needed_says_no_hello_and_tries_no_other_endpoint() {
+    let (first, listener) = listener().await;
+    let (second, untouched) = listener_at("127.0.0.1:0").await;
+    let dialler = dialler(&Ways::new(1), &[first.clone(), second]);
+    dialler.needed.store(false, Relaxed);
+    let dial = async { dialler.dial(&hello(), Duration::from_secs(10)).await };
+    let accept = async { listener.accept().await.unwrap().0 };
+    let (outcome, tcp) = tokio::join!(dial, accept);
+    let failure = outcome.result.unwrap_err();
+    assert!(matches!(failure, Failure::NotNeeded), "{failure:?}");
+    assert_eq!(outcome.tried.last, Some(first));
+    tcp.readable().await.unwrap();
+    assert_eq!(tcp.try_read(&mut [0; 64]).unwrap(), 0, "it was told something");
+    let nobody = untouched.into_std().unwrap().accept().map(|_| "it was dialled").unwrap_err();
+    assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::net::TcpStream;
 
 use crate::daemon::diagnosis;
-use crate::daemon::introduction::{Dialler, Failure, Introduced, Outcome, greet};
+use crate::daemon::introduction::{Dialler, Failure, Introduced, Outcome, Tried, greet};
 use crate::daemon::parameters;
 use crate::daemon::worker::{Command, Event};
 use crate::datapath::outbound::PeerLimits;
@@ -118,10 +118,10 @@ impl Tunnel {
     }
 
     pub(super) async fn dialled(&mut self, dial: Dial, outcome: Outcome) {
-        self.needed.remove(&dial.attempt);
+        let needed = self.needed.remove(&dial.attempt).is_some();
         let now = Time::now();
         let Outcome { result, tried } = outcome;
-        for (endpoint, address) in tried.foreign {
+        for (endpoint, address) in &tried.foreign {
             let key = (Complaint::Foreign, address.ip());
             if let Some(repeats) = self.repeats.happened(key, now) {
                 report!(
@@ -137,9 +137,7 @@ impl Tunnel {
             Ok(answered) => answered,
             Err(failure) => {
                 self.count(Direction::Dialled, &failure.outcomes());
-                if let (Some(last), false) = (tried.last, matches!(failure, Failure::NotNeeded)) {
-                    self.ways.failed(dial.stream, last);
-                }
+                self.way_failed(dial.stream, tried, needed);
                 self.session.dial_failed(now, dial.attempt);
                 return self.not_dialled(dial, &failure);
             }
@@ -147,7 +145,7 @@ impl Tunnel {
         let peer = stream.peer();
         let connection = Connection::new(&stream, self.key(identity), false, now);
         if self.objection(&connection).is_some() {
-            self.ways.failed(dial.stream, way.endpoint);
+            self.way_failed(dial.stream, tried, needed);
             self.session.dial_failed(now, dial.attempt);
             return self.turn_away(stream, Reason::Unwelcome, Direction::Dialled);
         }
@@ -171,11 +169,19 @@ impl Tunnel {
                         self.dismiss(dial.stream, stream, reason);
                     }
                     _ => {
-                        self.ways.failed(dial.stream, way.endpoint);
+                        self.way_failed(dial.stream, tried, needed);
                         self.turn_away(stream, reason, Direction::Dialled);
                     }
                 }
             }
+        }
+    }
+
+    /// The next attempt begins elsewhere, unless this one was no longer needed: a stream that has
+    /// been heard again keeps to the way that it has.
+    fn way_failed(&mut self, stream: u8, tried: Tried, needed: bool) {
+        if let Some(last) = tried.last.filter(|_| needed) {
+            self.ways.failed(stream, last, &tried.addresses);
         }
     }
 

@@ -243,6 +243,11 @@ impl Gathering {
                     queue.packets += measured.queue.packets as u64;
                     queue.bytes += measured.queue.bytes as u64;
                     queue.delay_us = queue.delay_us.max(microseconds(measured.queue.delay));
+                    if measured.unreadable {
+                        let name = &self.snapshot.interface.name;
+                        let problem = diagnosis::of_unreadable(name, index);
+                        self.snapshot.problems.push(problem);
+                    }
                     connections.extend(measured.connection);
                 }
                 _ => self.snapshot.problems.push(diagnosis::of_worker(index)),
@@ -332,5 +337,34 @@ impl Clock {
 
     fn occurrence(&self, when: Time, what: &str) -> Occurrence {
         Occurrence { time: self.unix(when), text: what.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::daemon::worker::Measured;
+    use crate::metrics::snapshot::Kind;
+    use crate::queue::Depth;
+
+    #[tokio::test]
+    async fn a_worker_that_reads_nothing_is_a_problem_and_so_is_one_that_has_ended() {
+        let answer = |unreadable| {
+            let (reply, answer) = oneshot::channel();
+            reply.send(Measured { queue: Depth::default(), unreadable, connection: None }).unwrap();
+            answer.shared()
+        };
+        let ended = oneshot::channel().1.shared();
+        let answers = vec![answer(false), answer(true), ended];
+        let interface = Interface { name: "tun7".to_owned(), ..Interface::default() };
+        let snapshot = Snapshot { interface, ..Snapshot::default() };
+        let gathering =
+            Gathering { snapshot, clock: Clock::now(), ids: Vec::new(), peer: None, answers };
+        let problems = gathering.finish().await.problems;
+        let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+        assert_eq!(kinds, [Kind::Interface, Kind::Worker], "{problems:?}");
+        assert_eq!(problems[0].text, "stream 1 can read nothing from interface tun7");
     }
 }

@@ -15,6 +15,8 @@ use crate::sys;
 pub struct Measured {
     /// What waits for its connection.
     pub queue: Depth,
+    /// Whether its TUN queue is there, but can't be read.
+    pub unreadable: bool,
     /// Its connection.
     pub connection: Option<MeasuredConnection>,
 }
@@ -61,7 +63,11 @@ mod tests {
     use super::*;
 
     fn measured(packets: usize) -> Measured {
-        Measured { queue: Depth { packets, ..Depth::default() }, connection: None }
+        Measured {
+            queue: Depth { packets, ..Depth::default() },
+            unreadable: false,
+            connection: None,
+        }
     }
 
     fn packets(answer: Answer) -> Option<usize> {

@@ -62,7 +62,7 @@ impl Worker {
         self.parameters = parameters;
     }
 
-    fn measure(&self, now: Time) -> Measured {
+    pub(super) fn measure(&self, now: Time) -> Measured {
         let connection = self.connection.as_ref().map(|connection| MeasuredConnection {
             id: connection.id,
             tcp: connection.stream.info(),
@@ -70,7 +70,8 @@ impl Worker {
             stalled: connection.liveness.is_stalled(),
             silent: connection.liveness.silent(now),
         });
-        Measured { queue: self.outbound.depth(now), connection }
+        let unreadable = self.tun.is_some() && self.rests_until.is_some();
+        Measured { queue: self.outbound.depth(now), unreadable, connection }
     }
 
     fn attach(&mut self, id: StreamId, parked: Parked, peer: PeerLimits) {

@@ -42,6 +42,7 @@ async fn a_queue_that_is_ready_and_cannot_be_read_is_told_of_once_and_does_not_k
     let begun = Time::now();
     assert!(!worker.read(begun));
     assert!(matches!(told.try_recv(), Ok(Event::Unreadable(0, _))));
+    assert!(worker.measure(begun).unreadable, "whoever asks is told as well");
 
     let mut alarm = Alarm::new();
     worker.rests_until = Some(Time::now() + Duration::from_secs(3600));
@@ -57,4 +58,5 @@ async fn a_queue_that_is_ready_and_cannot_be_read_is_told_of_once_and_does_not_k
     worker.tun = Some(Arc::new(Opened::of(readable).watch().unwrap()));
     assert!(!worker.read(begun + REST + REST));
     assert_eq!(worker.rests_until, None);
+    assert!(!worker.measure(begun).unreadable);
 }

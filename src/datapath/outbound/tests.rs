@@ -1,3 +1,5 @@
+use std::os::unix::net::{UnixListener, UnixStream};
+
 use nix::unistd::pipe;
 use socket2::SockRef;
 use tokio::io::sink;
@@ -32,6 +34,23 @@ async fn a_queue_where_every_read_fails_is_an_error_and_no_packet() {
     };
     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     assert_eq!(outbound.counters.drops(Drop::MalformedFromKernel), 0);
+}
+
+/// A TUN queue says EINVAL for a packet that it has thrown away. So does a socket that listens.
+#[tokio::test]
+async fn where_every_read_costs_a_packet_all_of_them_are_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let _waits = UnixStream::connect(directory.path().join("socket")).unwrap();
+    let queue = Opened::of(listener.into()).watch().unwrap();
+    queue.readable().await;
+    let mut outbound = outbound();
+    let Err(Unreadable::Failing(error)) = outbound.read(&queue, Time::now()) else {
+        panic!("it was read")
+    };
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(outbound.counters.drops(Drop::MalformedFromKernel), PACKETS_A_TURN as u64);
 }
 
 /// A connection whose other end, given too, has yet to read anything.

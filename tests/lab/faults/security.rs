@@ -6,7 +6,7 @@
 //!     what it is not    mode changed   of the path    allowed_sources  comes from fd66::1
 //! ```
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -111,11 +111,15 @@ fn a_dialler_with_tls_and_a_listener_in_plaintext_both_say_so() {
 #[test]
 fn in_plaintext_an_address_that_is_not_listed_is_not_dialled_and_named_once() {
     let lab = Lab::raise_after_failure();
+    let hosts = format!("/etc/netns/{}/hosts", lab.namespace(VM1));
+    let mut hosts = OpenOptions::new().append(true).open(hosts).unwrap();
+    writeln!(hosts, "172.16.2.163 gateway.example").unwrap();
     let elsewhere = "security.mode = \"plaintext\"
+        link.connect = \"gateway.example:4641\"
         security.peer_addresses = [\"172.16.2.99/32\"]
         link.reconnect = { min = \"10ms\", max = \"10ms\" }";
     let vm1 = lab.start_from(VM1, &sample_without(VM1, "listen"), elsewhere);
-    let line = "an address of the endpoint is not dialled endpoint=172.16.2.163:4641 \
+    let line = "an address of the endpoint is not dialled endpoint=gateway.example:4641 \
                 address=172.16.2.163:4641 key=security.peer_addresses";
     vm1.await_log(line);
     lab.await_status(VM1, &["172.16.2.163:4641, which is not in security.peer_addresses"]);
