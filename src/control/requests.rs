@@ -10,7 +10,8 @@ use crate::metrics::snapshot::Snapshot;
 
 use super::protocol::{Applied, Rejected};
 
-/// How old a status may be: more callers than this allows share one.
+/// How long before a caller came the status that it gets may have been asked for: more callers than
+/// this allows share one.
 const FRESH: Duration = Duration::from_millis(50);
 
 /// How long the main loop may take for a status.
@@ -75,9 +76,10 @@ impl Asker {
     }
 
     async fn fresh_status(&self) -> Option<Snapshot> {
-        // Those who ask meanwhile wait here, and share what comes.
+        let came = Instant::now();
+        // Those who come meanwhile wait here, and share what comes, however long it takes.
         let mut last = self.last.lock().await;
-        if let Some((_, status)) = last.as_ref().filter(|(asked, _)| asked.elapsed() < FRESH) {
+        if let Some((_, status)) = last.as_ref().filter(|(asked, _)| came < *asked + FRESH) {
             return Some(status.clone());
         }
         let asked = Instant::now();
@@ -120,6 +122,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::task::{JoinSet, yield_now};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -200,6 +203,35 @@ mod tests {
             assert_eq!(status.unwrap().unwrap().pid, 7);
         }
         assert!(main_loop.try_recv().is_err());
+    }
+
+    /// As it does while a worker hangs.
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_while_a_slow_status_is_under_way_share_the_next() {
+        const SLOW: Duration = Duration::from_millis(500);
+        let (asker, mut main_loop) = many();
+        let begun = Instant::now();
+        let mut asking = JoinSet::new();
+        for number in 0..32 {
+            let asker = asker.clone();
+            asking.spawn(async move {
+                sleep(SLOW * number / 32).await;
+                asker.status().await
+            });
+        }
+        drop(asker);
+        let mut asked = 0;
+        while let Some(request) = main_loop.recv().await {
+            let Request::Status(reply) = request else { panic!("{request:?}") };
+            sleep(SLOW).await;
+            asked += 1;
+            reply.send(Snapshot { pid: asked, ..Snapshot::default() }).unwrap();
+        }
+        assert_eq!(asked, 2);
+        assert_eq!(begun.elapsed(), 2 * SLOW);
+        // The second one was asked for after all the others came.
+        let pids: Vec<_> = asking.join_all().await.into_iter().map(|it| it.unwrap().pid).collect();
+        assert!(pids.contains(&1) && pids.contains(&2), "{pids:?}");
     }
 
     #[tokio::test(start_paused = true)]
