@@ -170,7 +170,8 @@ impl Lock {
                     if identity(&path).ok() != Some((metadata.dev(), metadata.ino())) {
                         continue;
                     }
-                    sign(&mut file).map_err(io)?;
+                    // The lock holds without a name, which a file system that is full doesn't take.
+                    let _ = sign(&mut file);
                     return Ok(Self { path, _file: file });
                 }
                 Err((file, Errno::EWOULDBLOCK)) => {
@@ -194,7 +195,9 @@ impl Drop for Lock {
 fn open(path: &Path) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+    // Whatever is there instead of a file, nobody waits for it.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = options.custom_flags(flags.bits()).open(path)?;
     let directory = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
     if file.metadata()?.uid() != directory.uid() {
         // What root leaves behind must not be in the way of the service's user.
@@ -235,6 +238,7 @@ mod tests {
     use std::sync::Barrier;
     use std::thread;
 
+    use nix::sys::stat::Mode;
     use tempfile::TempDir;
 
     use super::*;
@@ -294,6 +298,20 @@ mod tests {
         assert!(error.ends_with(&us), "{error}");
         drop(lock);
         assert!(Bound::new(&path).is_ok());
+    }
+
+    /// As on a file system that is full; a pipe can't be written like a file either.
+    #[test]
+    fn a_lock_that_takes_no_name_is_a_lock() {
+        let (directory, path) = somewhere();
+        let lock = directory.path().join(".tun0.sock.lock");
+        nix::unistd::mkfifo(&lock, Mode::from_bits_truncate(0o600)).unwrap();
+        let bound = Bound::new(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        let error = Bound::new(&path).unwrap_err();
+        assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
+        drop(bound);
+        assert!(files(&directory).is_empty());
     }
 
     #[test]
