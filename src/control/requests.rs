@@ -47,6 +47,7 @@ pub fn requests() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
 #[derive(Debug)]
 pub struct Asker {
     requests: mpsc::Sender<Request>,
+    status_limit: Duration,
     /// The last status, and when it was asked for.
     last: Mutex<Option<(Instant, Snapshot)>>,
     /// How many reloads have begun.
@@ -64,15 +65,15 @@ struct Reloaded {
 }
 
 impl Asker {
-    /// Asks this way.
-    pub fn new(requests: mpsc::Sender<Request>) -> Self {
+    /// Asks this way; a status may take as long as `status_limit`.
+    pub fn new(requests: mpsc::Sender<Request>, status_limit: Duration) -> Self {
         let (last, begun, reloaded) = (Mutex::default(), AtomicU64::default(), Mutex::default());
-        Self { requests, last, begun, reloaded }
+        Self { requests, status_limit, last, begun, reloaded }
     }
 
     /// How things are, or were a moment ago; nothing if the main loop does not answer in time.
     pub async fn status(&self) -> Option<Snapshot> {
-        timeout(STATUS_LIMIT, self.fresh_status()).await.ok().flatten()
+        timeout(self.status_limit, self.fresh_status()).await.ok().flatten()
     }
 
     async fn fresh_status(&self) -> Option<Snapshot> {
@@ -129,7 +130,7 @@ mod tests {
     /// Several who ask through one asker, and the main loop's end.
     fn many() -> (Arc<Asker>, mpsc::Receiver<Request>) {
         let (sender, receiver) = requests();
-        (Arc::new(Asker::new(sender)), receiver)
+        (Arc::new(Asker::new(sender, STATUS_LIMIT)), receiver)
     }
 
     async fn reload_asked(requests: &mut mpsc::Receiver<Request>) -> oneshot::Sender<Verdict> {

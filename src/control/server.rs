@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::bound::{Bound, File};
 use super::places::{Places, Standing};
 use super::protocol::{self, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
-use super::requests::{Asker, Request};
+use super::requests::{Asker, Request, STATUS_LIMIT};
 
 /// Clients at a time.
 const PLACES: usize = 16;
@@ -59,7 +59,7 @@ impl Server {
 }
 
 async fn serve(listener: &UnixListener, requests: mpsc::Sender<Request>) {
-    let asker = Arc::new(Asker::new(requests));
+    let asker = Arc::new(Asker::new(requests, STATUS_LIMIT));
     let mut places = Places::new(PLACES);
     loop {
         match listener.accept().await {
