@@ -60,6 +60,6 @@ fn tell_failure(name: &str, failure: &Failure) -> Exit {
             ));
             Exit::Failed
         }
-        Failure::Malformed(_) | Failure::Refused(..) => Exit::Failed,
+        Failure::Busy(_) | Failure::Malformed(_) | Failure::Refused(..) => Exit::Failed,
     }
 }

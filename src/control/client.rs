@@ -40,6 +40,12 @@ pub enum Failure {
         .0.display(), seconds(*.1)
     )]
     Silent(PathBuf, Duration),
+    /// The daemon can't say now.
+    #[error(
+        "{}: the daemon is about to stop, or has as much to do as it takes: try again in a second",
+        .0.display()
+    )]
+    Busy(PathBuf),
     /// The daemon has closed the connection.
     #[error("{}: {}", .0.display(), .1)]
     Broken(PathBuf, io::Error),
@@ -122,7 +128,12 @@ impl Client {
         let reply = reply.map_err(|error| explain(self.path.clone(), error, self.patience))?;
         let path = || self.path.clone();
         match serde_json::from_slice(&reply) {
-            Ok(reply) if reply == Reply::busy() => Err(Failure::Silent(path(), limit)),
+            // It has waited for its main loop, or had no need to.
+            Ok(reply) if reply == Reply::busy() => Err(if self.begun.elapsed() < limit {
+                Failure::Busy(path())
+            } else {
+                Failure::Silent(path(), limit)
+            }),
             Ok(reply) => Ok(reply),
             Err(_) => Err(Failure::Malformed(path())),
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::metrics::snapshot::Snapshot;
@@ -22,6 +22,9 @@ pub const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The least time from one reload to the next: each reads all files, in the main loop.
 const BETWEEN_RELOADS: Duration = Duration::from_secs(1);
+
+/// Callers that may wait for a reload at a time: they wait for long.
+pub const RELOADERS: usize = 8;
 
 /// Requests that may wait for the main loop.
 const WAITING: usize = 16;
@@ -52,6 +55,8 @@ pub struct Asker {
     last: Mutex<Option<(Instant, Snapshot)>>,
     /// How many reloads have begun.
     begun: AtomicU64,
+    /// Room for those who wait for one.
+    reloaders: Semaphore,
     reloaded: Mutex<Option<Reloaded>>,
 }
 
@@ -68,7 +73,8 @@ impl Asker {
     /// Asks this way; a status may take as long as `status_limit`.
     pub fn new(requests: mpsc::Sender<Request>, status_limit: Duration) -> Self {
         let (last, begun, reloaded) = (Mutex::default(), AtomicU64::default(), Mutex::default());
-        Self { requests, status_limit, last, begun, reloaded }
+        let reloaders = Semaphore::new(RELOADERS);
+        Self { requests, status_limit, last, begun, reloaders, reloaded }
     }
 
     /// How things are, or were a moment ago; nothing if the main loop does not answer in time.
@@ -89,8 +95,10 @@ impl Asker {
         Some(status)
     }
 
-    /// Applies the configuration anew; nothing if the main loop does not answer in time.
+    /// Applies the configuration anew; nothing if the main loop does not answer in time, or
+    /// at once if [`RELOADERS`] wait already.
     pub async fn reload(&self) -> Option<Verdict> {
+        let _waits = self.reloaders.try_acquire().ok()?;
         timeout(RELOAD_LIMIT, self.shared_reload()).await.ok().flatten()
     }
 
@@ -156,10 +164,12 @@ mod tests {
         ask(&mut asking);
         let first = reload_asked(&mut main_loop).await;
         assert_eq!(begun.elapsed(), Duration::ZERO, "a single one begins at once");
-        for _ in 0..10 {
+        for _ in 1..RELOADERS {
             ask(&mut asking);
         }
         yield_now().await;
+        assert_eq!(asker.reload().await, None, "nobody waits for a place to wait");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
         first.send(applied("first")).unwrap();
         assert_eq!(asking.join_next().await.unwrap().unwrap(), Some(applied("first")));
         let second = reload_asked(&mut main_loop).await;
