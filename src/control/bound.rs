@@ -16,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -26,7 +27,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 const GROUP: &str = "tunnel64d";
 
 /// Who may connect: owner and group.
-pub const MODE: u32 = 0o660;
+const MODE: u32 = 0o660;
 
 /// Why a socket can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -134,13 +135,22 @@ impl Drop for File {
     }
 }
 
+/// Connects, and gives up when nobody accepts in time.
+///
+/// # Errors
+/// `ConnectionRefused` and `NotFound` when nobody listens, `WouldBlock` when nobody accepts.
+pub fn connect(path: &Path, patience: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The kernel takes none for no limit.
+    socket.set_write_timeout(Some(patience.max(Duration::from_millis(1))))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
 /// Whether somebody listens there. One that accepts nobody, because it hangs, does as well.
 fn is_answered(path: &Path) -> io::Result<bool> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Without this the kernel waits for a place in the queue.
-    socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Ok(()) => Ok(true),
+    match connect(path, Duration::ZERO) {
+        Ok(_) => Ok(true),
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock => Ok(true),
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),

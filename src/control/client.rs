@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::bound;
 use super::protocol::{Call, MAX_REPLY, Reply, encode};
 use super::requests::{RELOAD_LIMIT, STATUS_LIMIT, Verdict};
 use super::socket;
@@ -80,7 +81,7 @@ impl Client {
     pub fn connect(directory: &Path, name: &str, patience: Duration) -> Result<Self, Failure> {
         let path = socket::path(directory, name);
         let begun = Instant::now();
-        match socket::connect(&path, patience) {
+        match bound::connect(&path, patience) {
             Ok(socket) => Ok(Self { path, stream: OwnedFd::from(socket).into(), begun, patience }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
