@@ -1,5 +1,5 @@
-//! A Unix socket that listens: its file, for the owner and the group `tunnel64d`, and the lock that
-//! keeps others from it.
+//! A Unix socket that listens: its file, for owner and group, and the lock that keeps others from
+//! it.
 //!
 //! ```text
 //! DIRECTORY/NAME          the socket
@@ -22,9 +22,6 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{Gid, Group, Uid, chown, fchown};
 use socket2::{Domain, SockAddr, Socket, Type};
-
-/// Who else may connect.
-const GROUP: &str = "tunnel64d";
 
 /// Who may connect: owner and group.
 const MODE: u32 = 0o660;
@@ -85,11 +82,12 @@ pub struct File {
 }
 
 impl Bound {
-    /// Listens at this path, in place of a process that is gone.
+    /// Listens at this path, in place of a process that is gone. The file is this group's if there
+    /// is one and we may give it away, else that of new files in this directory.
     ///
     /// # Errors
     /// [`Error`]
-    pub fn new(path: &Path) -> Result<Self, Error> {
+    pub fn new(path: &Path, group: Option<&str>) -> Result<Self, Error> {
         let lock = Lock::take(path)?;
         let io = |source| Error::Io { path: path.to_owned(), source };
         if is_answered(path).map_err(io)? {
@@ -99,7 +97,7 @@ impl Bound {
         if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
             return Err(Error::Taken(path.to_owned()));
         }
-        Self::bind(path, lock).map_err(io)
+        Self::bind(path, group, lock).map_err(io)
     }
 
     /// The listener, and what removes its file when it is dropped.
@@ -107,7 +105,7 @@ impl Bound {
         (self.listener, self.file)
     }
 
-    fn bind(path: &Path, lock: Lock) -> io::Result<Self> {
+    fn bind(path: &Path, group: Option<&str>, lock: Lock) -> io::Result<Self> {
         let unfinished = beside(path, "");
         let _ = fs::remove_file(&unfinished);
         let listener = UnixListener::bind(&unfinished)?;
@@ -115,7 +113,7 @@ impl Bound {
         let identity = (metadata.dev(), metadata.ino());
         let mut file = File { path: unfinished, identity, _lock: lock };
         fs::set_permissions(&file.path, Permissions::from_mode(MODE))?;
-        if let Ok(Some(group)) = Group::from_name(GROUP) {
+        if let Some(Ok(Some(group))) = group.map(Group::from_name) {
             // Root may; anybody else who runs the daemon by hand keeps a group of their own.
             let _ = chown(&file.path, None, Some(group.gid));
         }
@@ -269,13 +267,31 @@ mod tests {
     #[test]
     fn it_is_for_owner_and_group_and_leaves_nothing_behind() {
         let (directory, path) = somewhere();
-        let bound = Bound::new(&path).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
         let lock = directory.path().join(".tun0.sock.lock");
         assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
         assert_eq!(files(&directory), [".tun0.sock.lock", "tun0.sock"]);
         drop(bound);
         assert!(files(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_group_that_is_named_gets_it_and_else_the_one_of_the_directory() {
+        let (directory, path) = somewhere();
+        let ours = Gid::from_raw(4711);
+        if chown(directory.path(), None, Some(ours)).is_err() {
+            return; // Nobody but root gives files away.
+        }
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o2770)).unwrap();
+        let group = |name| {
+            let _bound = Bound::new(&path, name).unwrap();
+            fs::metadata(&path).unwrap().gid()
+        };
+        let tty = Group::from_name("tty").unwrap().unwrap().gid;
+        assert_eq!(group(None), ours.as_raw());
+        assert_eq!(group(Some("tty")), tty.as_raw());
+        assert_eq!(group(Some("no such group")), ours.as_raw());
     }
 
     #[test]
@@ -288,7 +304,7 @@ mod tests {
             let got = thread::scope(|scope| {
                 let one = || {
                     ready.wait();
-                    let bound = Bound::new(&path);
+                    let bound = Bound::new(&path, None);
                     tried.wait();
                     bound.map(|_| ()).map_err(|error| assert!(matches!(error, Error::InUse { .. })))
                 };
@@ -303,11 +319,11 @@ mod tests {
     fn whoever_has_it_is_named_also_before_it_listens() {
         let (_directory, path) = somewhere();
         let lock = Lock::take(&path).unwrap();
-        let error = Bound::new(&path).unwrap_err().to_string();
+        let error = Bound::new(&path, None).unwrap_err().to_string();
         let us = format!("in use by process {}", std::process::id());
         assert!(error.ends_with(&us), "{error}");
         drop(lock);
-        assert!(Bound::new(&path).is_ok());
+        assert!(Bound::new(&path, None).is_ok());
     }
 
     /// As on a file system that is full; a pipe can't be written like a file either.
@@ -316,9 +332,9 @@ mod tests {
         let (directory, path) = somewhere();
         let lock = directory.path().join(".tun0.sock.lock");
         nix::unistd::mkfifo(&lock, Mode::from_bits_truncate(0o600)).unwrap();
-        let bound = Bound::new(&path).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
-        let error = Bound::new(&path).unwrap_err();
+        let error = Bound::new(&path, None).unwrap_err();
         assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
         drop(bound);
         assert!(files(&directory).is_empty());
@@ -330,7 +346,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         drop(UnixListener::bind(directory.path().join(".tun0.sock")).unwrap());
         fs::write(directory.path().join(".tun0.sock.lock"), "4711").unwrap();
-        let bound = Bound::new(&path).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(bound);
         assert!(files(&directory).is_empty());
@@ -340,12 +356,12 @@ mod tests {
     fn what_another_program_serves_or_keeps_there_is_left_alone() {
         let (directory, path) = somewhere();
         let other = UnixListener::bind(&path).unwrap();
-        let error = Bound::new(&path).unwrap_err();
+        let error = Bound::new(&path, None).unwrap_err();
         assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
         drop(other);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
-        let error = Bound::new(&path).unwrap_err();
+        let error = Bound::new(&path, None).unwrap_err();
         assert!(matches!(error, Error::Taken(_)), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         assert_eq!(files(&directory), ["tun0.sock"]);
@@ -354,7 +370,7 @@ mod tests {
     #[test]
     fn what_has_taken_its_place_stays() {
         let (_directory, path) = somewhere();
-        let bound = Bound::new(&path).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
         fs::remove_file(&path).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
         drop(bound);

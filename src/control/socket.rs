@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::bound::{self, Bound, named};
 
+/// Who may ask, besides root and the user that the daemon runs as.
+const GROUP: &str = "tunnel64d";
+
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.words())]
@@ -79,7 +82,7 @@ pub fn bind(directory: &Path, name: &str) -> Result<Bound, Error> {
         }
         _ => {}
     }
-    Bound::new(&path(directory, name)).map_err(error)
+    Bound::new(&path(directory, name), Some(GROUP)).map_err(error)
 }
 
 #[cfg(test)]

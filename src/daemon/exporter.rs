@@ -143,7 +143,7 @@ impl Listener {
         Ok(match listen {
             MetricsListen::Address(address) => Self::Tcp(TcpListener::bind(address).await?),
             MetricsListen::Unix(path) => {
-                let (listener, _file) = Bound::new(path)?.into_parts();
+                let (listener, _file) = Bound::new(path, None)?.into_parts();
                 let listener = UnixListener::from_std(listener)?;
                 Self::Unix { listener, _file }
             }
