@@ -13,6 +13,7 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -109,14 +110,8 @@ impl Bound {
         let unfinished = beside(path, "");
         let _ = fs::remove_file(&unfinished);
         let listener = UnixListener::bind(&unfinished)?;
-        let metadata = fs::symlink_metadata(&unfinished)?;
-        let identity = (metadata.dev(), metadata.ino());
+        let identity = admit(&unfinished, group)?;
         let mut file = File { path: unfinished, identity, _lock: lock };
-        fs::set_permissions(&file.path, Permissions::from_mode(MODE))?;
-        if let Some(Ok(Some(group))) = group.map(Group::from_name) {
-            // Root may; anybody else who runs the daemon by hand keeps a group of their own.
-            let _ = chown(&file.path, None, Some(group.gid));
-        }
         listener.set_nonblocking(true)?;
         fs::rename(&file.path, path)?;
         file.path = path.to_owned();
@@ -155,6 +150,26 @@ fn is_answered(path: &Path) -> io::Result<bool> {
             _ => Err(error),
         },
     }
+}
+
+/// Lets owner and group connect to the socket at this path. Gives its device and inode.
+fn admit(path: &Path, group: Option<&str>) -> io::Result<(u64, u64)> {
+    // Whoever owns the directory may replace it at any time. What is changed is what was looked at:
+    // chmod(2) takes a descriptor without access to the file by this name alone.
+    let mut options = OpenOptions::new();
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+    let file = options.read(true).custom_flags(flags.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::other("somebody else has replaced it while it was made"));
+    }
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(&opened, Permissions::from_mode(MODE))?;
+    if let Some(Ok(Some(group))) = group.map(Group::from_name) {
+        // Root may; anybody else who runs the daemon by hand keeps a group of their own.
+        let _ = chown(opened.as_str(), None, Some(group.gid));
+    }
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// The right to a path, for as long as it lives.
@@ -292,6 +307,26 @@ mod tests {
         assert_eq!(group(None), ours.as_raw());
         assert_eq!(group(Some("tty")), tty.as_raw());
         assert_eq!(group(Some("no such group")), ours.as_raw());
+    }
+
+    /// Whoever owns the directory may put something else in the place of what was made.
+    #[test]
+    fn nothing_else_is_made_accessible_in_its_place() {
+        let (directory, path) = somewhere();
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "").unwrap();
+        fs::set_permissions(&precious, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        assert!(admit(&path, None).is_err());
+        assert!(admit(&precious, None).is_err());
+        // Neither is a socket that a link leads to.
+        fs::remove_file(&precious).unwrap();
+        let _listener = UnixListener::bind(&precious).unwrap();
+        fs::set_permissions(&precious, Permissions::from_mode(0o600)).unwrap();
+        assert!(admit(&path, None).is_err());
+        assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o600);
+        assert!(admit(&precious, None).is_ok());
+        assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, MODE);
     }
 
     #[test]
