@@ -236,10 +236,16 @@ fn sign(file: &mut fs::File) -> io::Result<()> {
     file.write_all(std::process::id().to_string().as_bytes())
 }
 
+/// The process whose id is there. It may be left from one before, and another program's by now.
 fn signature(file: fs::File) -> Option<u32> {
     let mut text = String::new();
     file.take(16).read_to_string(&mut text).ok()?;
-    text.parse().ok()
+    text.parse().ok().filter(|id: &u32| program(&id.to_string()) == program("self"))
+}
+
+/// The name of a process's program.
+fn program(process: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{process}/comm")).ok()
 }
 
 /// The hidden file of the same name.
@@ -258,6 +264,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
     use std::sync::Barrier;
     use std::thread;
 
@@ -359,6 +366,20 @@ mod tests {
         assert!(error.ends_with(&us), "{error}");
         drop(lock);
         assert!(Bound::new(&path, None).is_ok());
+    }
+
+    #[test]
+    fn another_program_is_not_named() {
+        let (directory, path) = somewhere();
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let lock = directory.path().join(".tun0.sock.lock");
+        fs::write(&lock, other.id().to_string()).unwrap();
+        let locked = Flock::lock(open(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
+        let error = Bound::new(&path, None).unwrap_err();
+        assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
+        drop(locked);
+        drop(other.stdin.take());
+        other.wait().unwrap();
     }
 
     /// As on a file system that is full; a pipe can't be written like a file either.
