@@ -184,7 +184,7 @@ mod tests {
         let _ = reply.send(Snapshot { name: "tun0".to_owned(), ..Snapshot::default() });
     }
 
-    /// One that neither silence nor a main loop that takes its time wears out, and its end in the main loop.
+    /// One that has all the time in the world, and its end in the main loop.
     async fn patient(listen: &MetricsListen) -> (Exporter, mpsc::Receiver<Request>) {
         let (ask, asked) = requests();
         let page =
