@@ -317,6 +317,8 @@ mod tests {
         let mut client: Box<dyn Connection> = Box::new(client);
         let mut places = Places::new(1);
         places.admit(|standing| attend(stream, page, PATIENCE, standing)).await;
+        // Its time has begun by then.
+        sleep(Duration::from_secs(1)).await;
         client.write_all(REQUEST).await.unwrap();
         assert!(rest(&mut client).await.starts_with("HTTP/1.1 503"));
     }
