@@ -66,15 +66,61 @@ fn a_wrong_configuration_is_an_entry_for_each_error() {
     assert!(entries.iter().any(|entry| names_it(&entry["T64_ERROR"])), "{entries:?}");
 }
 
+#[test]
+fn the_journal_has_the_last_words_wherever_stderr_leads() {
+    let directory = tempfile::tempdir().unwrap();
+    let configure = |format| {
+        let text = format!(
+            "[link]\nlisten = \"127.0.0.1\"\n[log]\nformat = \"{format}\"\n[security]\n\
+             peer_public_keys = [\"JBqfnNZiJyJBm4nexqXFZC0sxPOBaYdQmYp7Ou/uGsA=\"]\n"
+        );
+        std::fs::write(directory.path().join("tun0.toml"), text).unwrap();
+    };
+    let command = [
+        env!("CARGO_BIN_EXE_tunnel64d").as_ref(),
+        "run".as_ref(),
+        "tun0".as_ref(),
+        "--config-dir".as_ref(),
+        directory.path().as_os_str(),
+    ];
+    for (format, stderr_leads_there, asked) in
+        [("journal", false, 1), ("journal", true, 1), ("text", true, 0)]
+    {
+        configure(format);
+        let heard = journal_of_either(&command, stderr_leads_there);
+        assert_eq!(heard.status.code(), Some(78), "there is no key: {}", heard.said);
+        assert_eq!(heard.empty, asked, "{format} {stderr_leads_there}: whether all was read");
+        assert_eq!(heard.entries.is_empty(), format == "text");
+    }
+}
+
+/// What came of a command whose journal is ours.
+struct Heard {
+    status: ExitStatus,
+    /// What is on its stderr.
+    said: String,
+    entries: Vec<HashMap<String, String>>,
+    /// How many empty messages came after them: sent to see whether they have been read.
+    empty: usize,
+}
+
 /// Runs a command in a mount namespace where the journal is ours, and its stderr connected to it.
 /// Gives how it ended and what the journal got; panics when anything else is on stderr.
 fn journal_of(command: &[&OsStr]) -> (ExitStatus, Vec<HashMap<String, String>>) {
+    let heard = journal_of_either(command, true);
+    assert_eq!(heard.said, "", "with a journal there is nothing on stderr");
+    (heard.status, heard.entries)
+}
+
+/// The same, with stderr connected to the journal or elsewhere.
+fn journal_of_either(command: &[&OsStr], stderr_leads_there: bool) -> Heard {
     assert!(nix::unistd::geteuid().is_root(), "run as root: this test makes a mount namespace");
     let directory = tempfile::tempdir().unwrap();
     let journal = UnixDatagram::bind(directory.path().join("socket")).unwrap();
     journal.set_nonblocking(true).unwrap();
     let stderr = File::create(directory.path().join("stderr")).unwrap();
     let stat = stderr.metadata().unwrap();
+    let stream = format!("{}:{}", stat.dev(), stat.ino());
     let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal \
                   && mount --bind \"$0\" /run/systemd/journal && exec \"$@\"";
     let child = Command::new("unshare")
@@ -82,21 +128,23 @@ fn journal_of(command: &[&OsStr]) -> (ExitStatus, Vec<HashMap<String, String>>) 
         .arg(directory.path())
         .args(command)
         .env(CHILD, "1")
-        .env("JOURNAL_STREAM", format!("{}:{}", stat.dev(), stat.ino()))
+        .env("JOURNAL_STREAM", if stderr_leads_there { stream } else { "7:7".to_owned() })
         .stderr(stderr)
         .output()
         .unwrap();
     let said = std::fs::read_to_string(directory.path().join("stderr")).unwrap();
-    assert_eq!(said, "", "with a journal there is nothing on stderr");
-
-    let mut entries = Vec::new();
+    let (mut entries, mut empty) = (Vec::new(), 0);
     let mut buffer = [0; 4096];
     while let Ok(length) = journal.recv(&mut buffer) {
-        if length > 0 {
-            entries.push(parse(&buffer[..length]));
+        match length {
+            0 => empty += 1,
+            length => {
+                empty = 0;
+                entries.push(parse(&buffer[..length]));
+            }
         }
     }
-    (child.status, entries)
+    Heard { status: child.status, said, entries, empty }
 }
 
 fn log_something() {

@@ -2,6 +2,8 @@
 //!
 //! The daemon's end of the socket is served here; what a real daemon does is tested in the lab.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::thread;
 
@@ -50,6 +52,23 @@ fn no_reason_does_anything_to_the_terminal() {
     let errors = words(&["unknown key \u{1b}[2J\nname"]);
     let (_, _, err) = told(Err(Rejected { errors, remedy: String::new() }));
     assert_eq!(err, format!("unknown key \u{fffd}[2J\u{fffd}name\n{IN_FORCE}"));
+}
+
+/// Whoever listens may be no daemon of ours.
+#[test]
+fn no_answer_does_anything_to_the_terminal() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let listener = UnixListener::bind(socket::path(directory.path(), "tun0")).expect("a socket");
+    let answers = thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let call = BufReader::new(&client).split(0).next();
+        call.expect("a call").expect("all of it");
+        client.write_all(b"{\"error\":\"\\u001b[2J\"}\0").expect("it waits");
+    });
+    let (code, _, err) = reload(&directory);
+    answers.join().expect("no panic");
+    assert_eq!(code, Some(1));
+    assert!(err.ends_with("the daemon answers \u{fffd}[2J\n"), "{err:?}");
 }
 
 #[test]

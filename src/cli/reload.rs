@@ -43,7 +43,7 @@ fn tell_rejected(name: &str, rejected: &Rejected) -> Exit {
 }
 
 fn tell_failure(name: &str, failure: &Failure) -> Exit {
-    complain(&format!("{name}: {failure}"));
+    complain(&harmless(&format!("{name}: {failure}")));
     match failure {
         Failure::NotRunning(_) => {
             complain(&format!(
@@ -60,6 +60,6 @@ fn tell_failure(name: &str, failure: &Failure) -> Exit {
             ));
             Exit::Failed
         }
-        Failure::Malformed(_) | Failure::Refused(..) => Exit::Failed,
+        Failure::Busy(_) | Failure::Malformed(_) | Failure::Refused(..) => Exit::Failed,
     }
 }

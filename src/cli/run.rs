@@ -24,7 +24,7 @@ pub fn run(options: &Options, name: &str) -> Exit {
             Exit::Configuration
         }
     };
-    if exit != Exit::Fine && logging::stderr_is_the_journal() {
+    if exit != Exit::Fine && logging::is_in_journal() {
         // Without journald there is nothing to wait for.
         let _ = journal::wait_until_read(LAST_WORDS);
     }

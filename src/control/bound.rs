@@ -1,5 +1,5 @@
-//! A Unix socket that listens: its file, for the owner and the group `tunnel64d`, and the lock that
-//! keeps others from it.
+//! A Unix socket that listens: its file, for owner and group, and the lock that keeps others from
+//! it.
 //!
 //! ```text
 //! DIRECTORY/NAME          the socket
@@ -13,20 +13,19 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{Gid, Group, Uid, chown, fchown};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Who else may connect.
-const GROUP: &str = "tunnel64d";
-
 /// Who may connect: owner and group.
-pub const MODE: u32 = 0o660;
+const MODE: u32 = 0o660;
 
 /// Why a socket can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +83,12 @@ pub struct File {
 }
 
 impl Bound {
-    /// Listens at this path, in place of a process that is gone.
+    /// Listens at this path, in place of a process that is gone. The file is this group's if there
+    /// is one and we may give it away, else that of new files in this directory.
     ///
     /// # Errors
     /// [`Error`]
-    pub fn new(path: &Path) -> Result<Self, Error> {
+    pub fn new(path: &Path, group: Option<&str>) -> Result<Self, Error> {
         let lock = Lock::take(path)?;
         let io = |source| Error::Io { path: path.to_owned(), source };
         if is_answered(path).map_err(io)? {
@@ -98,7 +98,7 @@ impl Bound {
         if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
             return Err(Error::Taken(path.to_owned()));
         }
-        Self::bind(path, lock).map_err(io)
+        Self::bind(path, group, lock).map_err(io)
     }
 
     /// The listener, and what removes its file when it is dropped.
@@ -106,18 +106,12 @@ impl Bound {
         (self.listener, self.file)
     }
 
-    fn bind(path: &Path, lock: Lock) -> io::Result<Self> {
+    fn bind(path: &Path, group: Option<&str>, lock: Lock) -> io::Result<Self> {
         let unfinished = beside(path, "");
         let _ = fs::remove_file(&unfinished);
         let listener = UnixListener::bind(&unfinished)?;
-        let metadata = fs::symlink_metadata(&unfinished)?;
-        let identity = (metadata.dev(), metadata.ino());
+        let identity = admit(&unfinished, group)?;
         let mut file = File { path: unfinished, identity, _lock: lock };
-        fs::set_permissions(&file.path, Permissions::from_mode(MODE))?;
-        if let Ok(Some(group)) = Group::from_name(GROUP) {
-            // Root may; anybody else who runs the daemon by hand keeps a group of their own.
-            let _ = chown(&file.path, None, Some(group.gid));
-        }
         listener.set_nonblocking(true)?;
         fs::rename(&file.path, path)?;
         file.path = path.to_owned();
@@ -134,19 +128,48 @@ impl Drop for File {
     }
 }
 
+/// Connects, and gives up when nobody accepts in time.
+///
+/// # Errors
+/// `ConnectionRefused` and `NotFound` when nobody listens, `WouldBlock` when nobody accepts.
+pub fn connect(path: &Path, patience: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The kernel takes none for no limit.
+    socket.set_write_timeout(Some(patience.max(Duration::from_millis(1))))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
+}
+
 /// Whether somebody listens there. One that accepts nobody, because it hangs, does as well.
 fn is_answered(path: &Path) -> io::Result<bool> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Without this the kernel waits for a place in the queue.
-    socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::unix(path)?) {
-        Ok(()) => Ok(true),
+    match connect(path, Duration::ZERO) {
+        Ok(_) => Ok(true),
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock => Ok(true),
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),
             _ => Err(error),
         },
     }
+}
+
+/// Lets owner and group connect to the socket at this path. Gives its device and inode.
+fn admit(path: &Path, group: Option<&str>) -> io::Result<(u64, u64)> {
+    // Whoever owns the directory may replace it at any time. What is changed is what was looked at:
+    // chmod(2) takes a descriptor without access to the file by this name alone.
+    let mut options = OpenOptions::new();
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+    let file = options.read(true).custom_flags(flags.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::other("somebody else has replaced it while it was made"));
+    }
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(&opened, Permissions::from_mode(MODE))?;
+    if let Some(Ok(Some(group))) = group.map(Group::from_name) {
+        // Root may; anybody else who runs the daemon by hand keeps a group of their own.
+        let _ = chown(opened.as_str(), None, Some(group.gid));
+    }
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// The right to a path, for as long as it lives.
@@ -170,7 +193,8 @@ impl Lock {
                     if identity(&path).ok() != Some((metadata.dev(), metadata.ino())) {
                         continue;
                     }
-                    sign(&mut file).map_err(io)?;
+                    // The lock holds without a name, which a file system that is full doesn't take.
+                    let _ = sign(&mut file);
                     return Ok(Self { path, _file: file });
                 }
                 Err((file, Errno::EWOULDBLOCK)) => {
@@ -194,7 +218,9 @@ impl Drop for Lock {
 fn open(path: &Path) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
+    // Whatever is there instead of a file, nobody waits for it.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = options.custom_flags(flags.bits()).open(path)?;
     let directory = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
     if file.metadata()?.uid() != directory.uid() {
         // What root leaves behind must not be in the way of the service's user.
@@ -210,10 +236,16 @@ fn sign(file: &mut fs::File) -> io::Result<()> {
     file.write_all(std::process::id().to_string().as_bytes())
 }
 
+/// The process whose id is there. It may be left from one before, and another program's by now.
 fn signature(file: fs::File) -> Option<u32> {
     let mut text = String::new();
     file.take(16).read_to_string(&mut text).ok()?;
-    text.parse().ok()
+    text.parse().ok().filter(|id: &u32| program(&id.to_string()) == program("self"))
+}
+
+/// The name of a process's program.
+fn program(process: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{process}/comm")).ok()
 }
 
 /// The hidden file of the same name.
@@ -232,9 +264,11 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
     use std::sync::Barrier;
     use std::thread;
 
+    use nix::sys::stat::Mode;
     use tempfile::TempDir;
 
     use super::*;
@@ -255,13 +289,51 @@ mod tests {
     #[test]
     fn it_is_for_owner_and_group_and_leaves_nothing_behind() {
         let (directory, path) = somewhere();
-        let bound = Bound::new(&path).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
         let lock = directory.path().join(".tun0.sock.lock");
         assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
         assert_eq!(files(&directory), [".tun0.sock.lock", "tun0.sock"]);
         drop(bound);
         assert!(files(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_group_that_is_named_gets_it_and_else_the_one_of_the_directory() {
+        let (directory, path) = somewhere();
+        let ours = Gid::from_raw(4711);
+        if chown(directory.path(), None, Some(ours)).is_err() {
+            return; // Nobody but root gives files away.
+        }
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o2770)).unwrap();
+        let group = |name| {
+            let _bound = Bound::new(&path, name).unwrap();
+            fs::metadata(&path).unwrap().gid()
+        };
+        let tty = Group::from_name("tty").unwrap().unwrap().gid;
+        assert_eq!(group(None), ours.as_raw());
+        assert_eq!(group(Some("tty")), tty.as_raw());
+        assert_eq!(group(Some("no such group")), ours.as_raw());
+    }
+
+    /// Whoever owns the directory may put something else in the place of what was made.
+    #[test]
+    fn nothing_else_is_made_accessible_in_its_place() {
+        let (directory, path) = somewhere();
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "").unwrap();
+        fs::set_permissions(&precious, Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        assert!(admit(&path, None).is_err());
+        assert!(admit(&precious, None).is_err());
+        // Neither is a socket that a link leads to.
+        fs::remove_file(&precious).unwrap();
+        let _listener = UnixListener::bind(&precious).unwrap();
+        fs::set_permissions(&precious, Permissions::from_mode(0o600)).unwrap();
+        assert!(admit(&path, None).is_err());
+        assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o600);
+        assert!(admit(&precious, None).is_ok());
+        assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, MODE);
     }
 
     #[test]
@@ -274,7 +346,7 @@ mod tests {
             let got = thread::scope(|scope| {
                 let one = || {
                     ready.wait();
-                    let bound = Bound::new(&path);
+                    let bound = Bound::new(&path, None);
                     tried.wait();
                     bound.map(|_| ()).map_err(|error| assert!(matches!(error, Error::InUse { .. })))
                 };
@@ -289,11 +361,39 @@ mod tests {
     fn whoever_has_it_is_named_also_before_it_listens() {
         let (_directory, path) = somewhere();
         let lock = Lock::take(&path).unwrap();
-        let error = Bound::new(&path).unwrap_err().to_string();
+        let error = Bound::new(&path, None).unwrap_err().to_string();
         let us = format!("in use by process {}", std::process::id());
         assert!(error.ends_with(&us), "{error}");
         drop(lock);
-        assert!(Bound::new(&path).is_ok());
+        assert!(Bound::new(&path, None).is_ok());
+    }
+
+    #[test]
+    fn another_program_is_not_named() {
+        let (directory, path) = somewhere();
+        let mut other = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let lock = directory.path().join(".tun0.sock.lock");
+        fs::write(&lock, other.id().to_string()).unwrap();
+        let locked = Flock::lock(open(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
+        let error = Bound::new(&path, None).unwrap_err();
+        assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
+        drop(locked);
+        drop(other.stdin.take());
+        other.wait().unwrap();
+    }
+
+    /// As on a file system that is full; a pipe can't be written like a file either.
+    #[test]
+    fn a_lock_that_takes_no_name_is_a_lock() {
+        let (directory, path) = somewhere();
+        let lock = directory.path().join(".tun0.sock.lock");
+        nix::unistd::mkfifo(&lock, Mode::from_bits_truncate(0o600)).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        let error = Bound::new(&path, None).unwrap_err();
+        assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
+        drop(bound);
+        assert!(files(&directory).is_empty());
     }
 
     #[test]
@@ -302,7 +402,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         drop(UnixListener::bind(directory.path().join(".tun0.sock")).unwrap());
         fs::write(directory.path().join(".tun0.sock.lock"), "4711").unwrap();
-        let bound = Bound::new(&path).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(bound);
         assert!(files(&directory).is_empty());
@@ -312,12 +412,12 @@ mod tests {
     fn what_another_program_serves_or_keeps_there_is_left_alone() {
         let (directory, path) = somewhere();
         let other = UnixListener::bind(&path).unwrap();
-        let error = Bound::new(&path).unwrap_err();
+        let error = Bound::new(&path, None).unwrap_err();
         assert!(matches!(error, Error::InUse { process: None, .. }), "{error}");
         drop(other);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
-        let error = Bound::new(&path).unwrap_err();
+        let error = Bound::new(&path, None).unwrap_err();
         assert!(matches!(error, Error::Taken(_)), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         assert_eq!(files(&directory), ["tun0.sock"]);
@@ -326,7 +426,7 @@ mod tests {
     #[test]
     fn what_has_taken_its_place_stays() {
         let (_directory, path) = somewhere();
-        let bound = Bound::new(&path).unwrap();
+        let bound = Bound::new(&path, None).unwrap();
         fs::remove_file(&path).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
         drop(bound);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::bound;
 use super::protocol::{Call, MAX_REPLY, Reply, encode};
 use super::requests::{RELOAD_LIMIT, STATUS_LIMIT, Verdict};
 use super::socket;
@@ -40,6 +41,12 @@ pub enum Failure {
         .0.display(), seconds(*.1)
     )]
     Silent(PathBuf, Duration),
+    /// The daemon can't say now.
+    #[error(
+        "{}: the daemon is about to stop, or has as much to do as it takes: try again in a second",
+        .0.display()
+    )]
+    Busy(PathBuf),
     /// The daemon has closed the connection.
     #[error("{}: {}", .0.display(), .1)]
     Broken(PathBuf, io::Error),
@@ -74,7 +81,7 @@ impl Client {
     pub fn connect(directory: &Path, name: &str, patience: Duration) -> Result<Self, Failure> {
         let path = socket::path(directory, name);
         let begun = Instant::now();
-        match socket::connect(&path, patience) {
+        match bound::connect(&path, patience) {
             Ok(socket) => Ok(Self { path, stream: OwnedFd::from(socket).into(), begun, patience }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -122,7 +129,12 @@ impl Client {
         let reply = reply.map_err(|error| explain(self.path.clone(), error, self.patience))?;
         let path = || self.path.clone();
         match serde_json::from_slice(&reply) {
-            Ok(reply) if reply == Reply::busy() => Err(Failure::Silent(path(), limit)),
+            // It has waited for its main loop, or had no need to.
+            Ok(reply) if reply == Reply::busy() => Err(if self.begun.elapsed() < limit {
+                Failure::Busy(path())
+            } else {
+                Failure::Silent(path(), limit)
+            }),
             Ok(reply) => Ok(reply),
             Err(_) => Err(Failure::Malformed(path())),
         }

@@ -138,7 +138,7 @@ impl Reply {
         Self::error("org.varlink.service.InvalidParameter", json!({ "parameter": name }))
     }
 
-    /// The daemon's main loop has not answered in time.
+    /// The daemon's main loop has not answered in time, or too many wait for it.
     pub fn busy() -> Self {
         Self::error("org.tunnel64d.Busy", json!({}))
     }

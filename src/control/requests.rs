@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::metrics::snapshot::Snapshot;
 
 use super::protocol::{Applied, Rejected};
 
-/// How old a status may be: more callers than this allows share one.
+/// How long before a caller came the status that it gets may have been asked for: more callers than
+/// this allows share one.
 const FRESH: Duration = Duration::from_millis(50);
 
 /// How long the main loop may take for a status.
@@ -21,6 +22,9 @@ pub const RELOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The least time from one reload to the next: each reads all files, in the main loop.
 const BETWEEN_RELOADS: Duration = Duration::from_secs(1);
+
+/// Callers that may wait for a reload at a time: they wait for long.
+pub const RELOADERS: usize = 8;
 
 /// Requests that may wait for the main loop.
 const WAITING: usize = 16;
@@ -46,10 +50,13 @@ pub fn requests() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
 #[derive(Debug)]
 pub struct Asker {
     requests: mpsc::Sender<Request>,
+    status_limit: Duration,
     /// The last status, and when it was asked for.
     last: Mutex<Option<(Instant, Snapshot)>>,
     /// How many reloads have begun.
     begun: AtomicU64,
+    /// Room for those who wait for one.
+    reloaders: Semaphore,
     reloaded: Mutex<Option<Reloaded>>,
 }
 
@@ -63,21 +70,23 @@ struct Reloaded {
 }
 
 impl Asker {
-    /// Asks this way.
-    pub fn new(requests: mpsc::Sender<Request>) -> Self {
+    /// Asks this way; a status may take as long as `status_limit`.
+    pub fn new(requests: mpsc::Sender<Request>, status_limit: Duration) -> Self {
         let (last, begun, reloaded) = (Mutex::default(), AtomicU64::default(), Mutex::default());
-        Self { requests, last, begun, reloaded }
+        let reloaders = Semaphore::new(RELOADERS);
+        Self { requests, status_limit, last, begun, reloaders, reloaded }
     }
 
     /// How things are, or were a moment ago; nothing if the main loop does not answer in time.
     pub async fn status(&self) -> Option<Snapshot> {
-        timeout(STATUS_LIMIT, self.fresh_status()).await.ok().flatten()
+        timeout(self.status_limit, self.fresh_status()).await.ok().flatten()
     }
 
     async fn fresh_status(&self) -> Option<Snapshot> {
-        // Those who ask meanwhile wait here, and share what comes.
+        let came = Instant::now();
+        // Those who come meanwhile wait here, and share what comes, however long it takes.
         let mut last = self.last.lock().await;
-        if let Some((_, status)) = last.as_ref().filter(|(asked, _)| asked.elapsed() < FRESH) {
+        if let Some((_, status)) = last.as_ref().filter(|(asked, _)| came < *asked + FRESH) {
             return Some(status.clone());
         }
         let asked = Instant::now();
@@ -86,8 +95,10 @@ impl Asker {
         Some(status)
     }
 
-    /// Applies the configuration anew; nothing if the main loop does not answer in time.
+    /// Applies the configuration anew; nothing if the main loop does not answer in time, or
+    /// at once if [`RELOADERS`] wait already.
     pub async fn reload(&self) -> Option<Verdict> {
+        let _waits = self.reloaders.try_acquire().ok()?;
         timeout(RELOAD_LIMIT, self.shared_reload()).await.ok().flatten()
     }
 
@@ -120,13 +131,14 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::task::{JoinSet, yield_now};
+    use tokio::time::sleep;
 
     use super::*;
 
     /// Several who ask through one asker, and the main loop's end.
     fn many() -> (Arc<Asker>, mpsc::Receiver<Request>) {
         let (sender, receiver) = requests();
-        (Arc::new(Asker::new(sender)), receiver)
+        (Arc::new(Asker::new(sender, STATUS_LIMIT)), receiver)
     }
 
     async fn reload_asked(requests: &mut mpsc::Receiver<Request>) -> oneshot::Sender<Verdict> {
@@ -152,10 +164,12 @@ mod tests {
         ask(&mut asking);
         let first = reload_asked(&mut main_loop).await;
         assert_eq!(begun.elapsed(), Duration::ZERO, "a single one begins at once");
-        for _ in 0..10 {
+        for _ in 1..RELOADERS {
             ask(&mut asking);
         }
         yield_now().await;
+        assert_eq!(asker.reload().await, None, "nobody waits for a place to wait");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
         first.send(applied("first")).unwrap();
         assert_eq!(asking.join_next().await.unwrap().unwrap(), Some(applied("first")));
         let second = reload_asked(&mut main_loop).await;
@@ -200,6 +214,35 @@ mod tests {
             assert_eq!(status.unwrap().unwrap().pid, 7);
         }
         assert!(main_loop.try_recv().is_err());
+    }
+
+    /// As it does while a worker hangs.
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_while_a_slow_status_is_under_way_share_the_next() {
+        const SLOW: Duration = Duration::from_millis(500);
+        let (asker, mut main_loop) = many();
+        let begun = Instant::now();
+        let mut asking = JoinSet::new();
+        for number in 0..32 {
+            let asker = asker.clone();
+            asking.spawn(async move {
+                sleep(SLOW * number / 32).await;
+                asker.status().await
+            });
+        }
+        drop(asker);
+        let mut asked = 0;
+        while let Some(request) = main_loop.recv().await {
+            let Request::Status(reply) = request else { panic!("{request:?}") };
+            sleep(SLOW).await;
+            asked += 1;
+            reply.send(Snapshot { pid: asked, ..Snapshot::default() }).unwrap();
+        }
+        assert_eq!(asked, 2);
+        assert_eq!(begun.elapsed(), 2 * SLOW);
+        // The second one was asked for after all the others came.
+        let pids: Vec<_> = asking.join_all().await.into_iter().map(|it| it.unwrap().pid).collect();
+        assert!(pids.contains(&1) && pids.contains(&2), "{pids:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,10 +15,13 @@ use tokio::time::{sleep, timeout};
 use super::bound::{Bound, File};
 use super::places::{Places, Standing};
 use super::protocol::{self, Call, INTERFACE, MAX_CALL, Method, Reply, SERVICE};
-use super::requests::{Asker, Request};
+use super::requests::{Asker, RELOADERS, Request, STATUS_LIMIT};
 
 /// Clients at a time.
 const PLACES: usize = 16;
+
+// Those who wait for reloads keep nobody away who asks how things are.
+const _: () = assert!(RELOADERS <= PLACES / 2);
 
 /// How long a client may be silent, and how long it may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,7 +62,7 @@ impl Server {
 }
 
 async fn serve(listener: &UnixListener, requests: mpsc::Sender<Request>) {
-    let asker = Arc::new(Asker::new(requests));
+    let asker = Arc::new(Asker::new(requests, STATUS_LIMIT));
     let mut places = Places::new(PLACES);
     loop {
         match listener.accept().await {
@@ -151,7 +154,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::control::client::{Client, STATUS_PATIENCE};
+    use crate::control::client::{Client, Failure, STATUS_PATIENCE};
     use crate::control::protocol::Rejected;
     use crate::control::requests::requests;
     use crate::control::socket;
@@ -230,6 +233,36 @@ mod tests {
         let client = Client::connect(directory.path(), "tun0", STATUS_PATIENCE);
         let failure = client.unwrap().status().unwrap_err();
         assert!(failure.to_string().contains("no answer within 5 s"), "{failure}");
+    }
+
+    #[test]
+    fn those_who_ask_for_reloads_keep_nobody_away_who_asks_how_things_are() {
+        let (sender, mut receiver) = requests();
+        let directory = tempfile::tempdir().unwrap();
+        let bound = socket::bind(directory.path(), "tun0").unwrap();
+        let _server = Server::start(bound, sender).unwrap();
+        thread::spawn(move || {
+            let mut reloads = Vec::new();
+            while let Some(request) = receiver.blocking_recv() {
+                match request {
+                    Request::Status(reply) => drop(reply.send(Snapshot::default())),
+                    Request::Reload(reply) => reloads.push(reply),
+                }
+            }
+        });
+        let client = || Client::connect(directory.path(), "tun0", STATUS_PATIENCE).unwrap();
+        let path = socket::path(directory.path(), "tun0");
+        let ask = |_| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(&protocol::encode(&Call::ours("Reload"))).unwrap();
+            stream
+        };
+        let mut asking: Vec<_> = (0..PLACES).map(ask).collect();
+        assert!(client().status().is_ok());
+        // They have been heard when there is an answer for one who came after them.
+        asking.extend((0..PLACES).map(ask));
+        assert!(client().status().is_ok());
+        assert!(matches!(client().reload(), Err(Failure::Busy(_))));
     }
 
     #[test]

@@ -4,44 +4,45 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::bound::{self, Bound, named};
 
+/// Who may ask, besides root and the user that the daemon runs as.
+const GROUP: &str = "tunnel64d";
+
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another daemon has it.
-    #[error(
-        "tunnel {name} runs already: {} has {}. Stop that one first, `systemctl stop \
-         tunnel64d@{name}`{}, or give this one another --runtime-dir",
-        named(*.process), .path.display(), by_hand(*.process)
-    )]
-    Running {
-        /// The instance.
-        name: String,
-        /// The socket.
-        path: PathBuf,
-        /// The other daemon, if it has left its name.
-        process: Option<u32>,
-    },
-    /// Something else is there.
-    #[error("{}: is there, and no socket: remove it", .0.display())]
-    Taken(PathBuf),
-    /// The directory or the file in it can't be made.
-    #[error(
-        "{}: {source}: make a directory that this process may write to, or name one with \
-         --runtime-dir",
-        .path.display()
-    )]
-    Unavailable {
-        /// What can't be made.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+#[error("{}", self.words())]
+pub struct Error {
+    /// The instance.
+    name: String,
+    why: bound::Error,
+}
+
+impl Error {
+    /// Whether another daemon has it.
+    pub fn is_running(&self) -> bool {
+        matches!(self.why, bound::Error::InUse { .. })
+    }
+
+    /// What is in the way, and the way out.
+    fn words(&self) -> String {
+        let Self { name, why } = self;
+        match why {
+            bound::Error::InUse { path, process } => format!(
+                "tunnel {name} runs already: {} has {}. Stop that one first, `systemctl stop \
+                 tunnel64d@{name}`{}, or give this one another --runtime-dir",
+                named(*process),
+                path.display(),
+                by_hand(*process)
+            ),
+            bound::Error::Taken(_) => why.to_string(),
+            bound::Error::Io { .. } => format!(
+                "{why}: make a directory that this process may write to, or name one with \
+                 --runtime-dir"
+            ),
+        }
+    }
 }
 
 fn by_hand(process: Option<u32>) -> String {
@@ -68,37 +69,20 @@ pub fn names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Connects, and gives up when nobody accepts in time.
-///
-/// # Errors
-/// `ConnectionRefused` and `NotFound` when nobody listens, `WouldBlock` when nobody accepts.
-pub fn connect(path: &Path, patience: Duration) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // The kernel takes none for no limit.
-    socket.set_write_timeout(Some(patience.max(Duration::from_millis(1))))?;
-    socket.connect(&SockAddr::unix(path)?)?;
-    Ok(socket)
-}
-
 /// Listens for the instance `name`, in place of a daemon that is gone. The directory is made if only
 /// its parent is there.
 ///
 /// # Errors
 /// [`Error`]
 pub fn bind(directory: &Path, name: &str) -> Result<Bound, Error> {
+    let error = |why| Error { name: name.to_owned(), why };
     match DirBuilder::new().mode(0o755).create(directory) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(Error::Unavailable { path: directory.to_owned(), source });
+            return Err(error(bound::Error::Io { path: directory.to_owned(), source }));
         }
         _ => {}
     }
-    Bound::new(&path(directory, name)).map_err(|error| match error {
-        bound::Error::InUse { path, process } => {
-            Error::Running { name: name.to_owned(), path, process }
-        }
-        bound::Error::Taken(path) => Error::Taken(path),
-        bound::Error::Io { path, source } => Error::Unavailable { path, source },
-    })
+    Bound::new(&path(directory, name), Some(GROUP)).map_err(error)
 }
 
 #[cfg(test)]
@@ -139,7 +123,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(path(directory.path(), "tun0"), "text").unwrap();
         let error = bind(directory.path(), "tun0").unwrap_err();
-        assert!(matches!(error, Error::Taken(_)), "{error}");
+        assert!(matches!(error.why, bound::Error::Taken(_)), "{error}");
         let nowhere = bind(&directory.path().join("a/b"), "tun0").unwrap_err();
         assert!(nowhere.to_string().contains("--runtime-dir"), "{nowhere}");
     }

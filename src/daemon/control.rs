@@ -24,7 +24,7 @@ impl Control {
     pub fn open(runtime_dir: &Path, name: &str) -> Result<Self, Error> {
         match socket::bind(runtime_dir, name) {
             Ok(bound) => Ok(Self(Some(bound))),
-            Err(error @ socket::Error::Running { .. }) => Err(Error::Running(error)),
+            Err(error) if error.is_running() => Err(Error::Running(error)),
             Err(error) => {
                 report!(messages::CONTROL_UNAVAILABLE, error = error);
                 Ok(Self(None))

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::config::MetricsListen;
 use crate::control::bound::{Bound, File};
 use crate::control::places::{Places, Standing};
-use crate::control::requests::{Asker, Request};
+use crate::control::requests::{Asker, Request, STATUS_LIMIT};
 use crate::metrics::Counters;
 use crate::metrics::exposition::Scrape;
 use crate::report;
@@ -28,8 +28,8 @@ use crate::service::trouble::Trouble;
 /// Clients that are answered at a time.
 const CLIENTS: usize = 32;
 
-/// What question and answer may take together.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What question and answer may take together: long enough to say that there is no page.
+const PATIENCE: Duration = STATUS_LIMIT.saturating_add(Duration::from_secs(5));
 
 /// The pause before an address that is taken is tried again, and before clients are accepted again
 /// when the system is out of what they need.
@@ -51,7 +51,7 @@ impl Exporter {
         ask: mpsc::Sender<Request>,
     ) -> Self {
         let bound = Listener::bind(&listen).await;
-        let page = Page { counters, asker: Arc::new(Asker::new(ask)) };
+        let page = Page { counters, asker: Arc::new(Asker::new(ask, STATUS_LIMIT)) };
         Self(tokio::spawn(serve(listen, bound, page, PATIENCE)))
     }
 
@@ -89,15 +89,17 @@ async fn serve(
             Ok(stream) => {
                 trouble.is_over();
                 let page = page.clone();
-                let attend = |standing: Arc<Standing>| async move {
-                    http::answer(stream, patience, |form| page.text(form, &standing)).await;
-                };
-                places.admit(attend).await;
+                places.admit(|standing| attend(stream, page, patience, standing)).await;
                 sleep(PACE).await;
             }
             Err(error) => complain(&mut trouble, &listen, &error).await,
         }
     }
+}
+
+/// Answers one client.
+async fn attend(stream: impl Connection, page: Page, patience: Duration, standing: Arc<Standing>) {
+    http::answer(stream, patience, |form| page.text(form, &standing)).await;
 }
 
 async fn complain(trouble: &mut Trouble, listen: &MetricsListen, error: &io::Error) {
@@ -141,7 +143,7 @@ impl Listener {
         Ok(match listen {
             MetricsListen::Address(address) => Self::Tcp(TcpListener::bind(address).await?),
             MetricsListen::Unix(path) => {
-                let (listener, _file) = Bound::new(path)?.into_parts();
+                let (listener, _file) = Bound::new(path, None)?.into_parts();
                 let listener = UnixListener::from_std(listener)?;
                 Self::Unix { listener, _file }
             }
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
     use crate::control::requests::requests;
     use crate::metrics::snapshot::Snapshot;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::net::{TcpStream, UnixStream};
     use tokio::time::timeout;
 
@@ -182,10 +184,11 @@ mod tests {
         let _ = reply.send(Snapshot { name: "tun0".to_owned(), ..Snapshot::default() });
     }
 
-    /// One that nobody's silence wears out, and its end in the main loop.
+    /// One that has all the time in the world, and its end in the main loop.
     async fn patient(listen: &MetricsListen) -> (Exporter, mpsc::Receiver<Request>) {
         let (ask, asked) = requests();
-        let page = Page { counters: Arc::default(), asker: Arc::new(Asker::new(ask)) };
+        let page =
+            Page { counters: Arc::default(), asker: Arc::new(Asker::new(ask, Duration::MAX)) };
         let bound = Listener::bind(listen).await;
         (Exporter(tokio::spawn(serve(listen.clone(), bound, page, Duration::MAX))), asked)
     }
@@ -303,6 +306,21 @@ mod tests {
             last.write_all(&REQUEST[(CLIENTS + 7) % 8..]).await.unwrap();
             assert!(rest(last).await.starts_with("HTTP/1.1 200 OK"));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_while_the_main_loop_hangs_is_told_so() {
+        let (ask, _hangs) = requests();
+        let page =
+            Page { counters: Arc::default(), asker: Arc::new(Asker::new(ask, STATUS_LIMIT)) };
+        let (client, stream) = duplex(1 << 16);
+        let mut client: Box<dyn Connection> = Box::new(client);
+        let mut places = Places::new(1);
+        places.admit(|standing| attend(stream, page, PATIENCE, standing)).await;
+        // Its time has begun by then.
+        sleep(Duration::from_secs(1)).await;
+        client.write_all(REQUEST).await.unwrap();
+        assert!(rest(&mut client).await.starts_with("HTTP/1.1 503"));
     }
 
     #[tokio::test]

@@ -2,11 +2,11 @@
 //!
 //! [`run`] is the story. [`tunnel`] is the main loop: it owns the session and the interface, waits
 //! for [`arrivals`] and tells the [`worker`]s, one per stream, what to do. [`introduction`] dials,
-//! in the order that [`ways`] knows, and greets those who come in through [`listening`]; [`interface`] keeps the TUN interface as
-//! configured. [`reload`] reads the configuration again. [`control`] opens the control socket; what
-//! it tells is gathered by [`tunnel`], and put into words by [`diagnosis`]. [`exporter`] is for
-//! Prometheus, [`status`] and [`watchdog`] are for systemd. [`parameters`] cuts the settings into
-//! what each room needs.
+//! in the order that [`ways`] knows, and greets those who come in through [`listening`];
+//! [`interface`] keeps the TUN interface as configured. [`reload`] reads the configuration again.
+//! [`control`] opens the control socket; what it tells is gathered by [`tunnel`], and put into
+//! words by [`diagnosis`]. [`exporter`] is for Prometheus, [`status`] and [`watchdog`] are for
+//! systemd. [`parameters`] cuts the settings into what each room needs.
 
 mod alarm;
 pub mod arrivals;

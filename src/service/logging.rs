@@ -31,6 +31,7 @@
 
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
@@ -151,6 +152,7 @@ pub fn init(tunnel: &str, level: Level, format: Format) -> Result<LevelHandle, E
         Format::Auto if in_journal => journal_layer(tunnel).ok(),
         _ => None,
     };
+    let native = journal.is_some();
     let sink: Sink = match journal {
         Some(journal) => journal.boxed(),
         None => {
@@ -162,7 +164,17 @@ pub fn init(tunnel: &str, level: Level, format: Format) -> Result<LevelHandle, E
     let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level));
     let subscriber = tracing_subscriber::registry().with(filter).with(sink);
     subscriber.try_init().map_err(|_| Error::Twice)?;
+    NATIVE.store(native, Relaxed);
     Ok(LevelHandle(handle))
+}
+
+/// Whether journald gets the log through its own socket.
+static NATIVE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the log goes to the journal as messages, and not as lines on stderr, of which journald
+/// knows from the start whose they are.
+pub fn is_in_journal() -> bool {
+    NATIVE.load(Relaxed)
 }
 
 type Filtered = Layered<reload::Layer<LevelFilter, Registry>, Registry>;
