@@ -44,7 +44,7 @@ pub use measured::{Answer, Measured, MeasuredConnection};
 pub use messages::{Command, Event, Handle, Loss};
 
 /// How long a TUN queue that can't be read is left alone before it is tried again.
-const REST: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What all workers of a tunnel have in common.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ struct Worker {
     parameters: Parameters,
     tun: Option<Arc<Queue>>,
     /// While the TUN queue can't be read: when it is tried again.
-    rests_until: Option<Time>,
+    retry_at: Option<Time>,
     enabled: bool,
     connection: Option<Connection>,
     outbound: Outbound,
@@ -122,7 +122,7 @@ impl Worker {
             inbound: Inbound::new(parameters.sanitiser, sources, counters.clone()),
             parameters,
             tun: None,
-            rests_until: None,
+            retry_at: None,
             enabled,
             connection: None,
             events,
@@ -176,16 +176,16 @@ impl Worker {
 
     /// Takes packets from the TUN queue, if there is one that can be read.
     fn read(&mut self, now: Time) -> bool {
-        let rests = self.rests_until.is_some_and(|until| now < until);
-        let Some(tun) = self.tun.as_ref().filter(|_| !rests) else { return false };
+        let waits = self.retry_at.is_some_and(|until| now < until);
+        let Some(tun) = self.tun.as_ref().filter(|_| !waits) else { return false };
         match self.outbound.read(tun, now) {
             Ok(some) => {
-                self.rests_until = None;
+                self.retry_at = None;
                 return some;
             }
             Err(Unreadable::Gone(InterfaceGone)) => self.lose_interface(),
             Err(Unreadable::Failing(error)) => {
-                if self.rests_until.replace(now + REST).is_none() {
+                if self.retry_at.replace(now + RETRY).is_none() {
                     self.report(Event::Unreadable(self.index, error));
                 }
             }
@@ -196,7 +196,7 @@ impl Worker {
     /// Waits until there is something to move, or to check.
     async fn something_to_move(&self, alarm: &mut Alarm) {
         let packet = async {
-            match (&self.tun, self.rests_until) {
+            match (&self.tun, self.retry_at) {
                 // It may well be ready all the time.
                 (Some(_), Some(until)) => sleep(until - Time::now()).await,
                 (Some(tun), None) => tun.readable().await,
@@ -231,7 +231,7 @@ impl Worker {
     }
 
     fn take_interface(&mut self, queue: Opened) {
-        self.rests_until = None;
+        self.retry_at = None;
         match queue.watch() {
             Ok(tun) if self.enabled || tun.attach(false).is_ok() => {
                 self.tun = Some(Arc::new(tun));

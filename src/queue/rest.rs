@@ -4,8 +4,8 @@
 //! keeps no more than four segments in flight for 200 ms and a round trip (`PROBE_RTT` in Linux
 //! `net/ipv4/tcp_bbr.c`), which costs a slow line a fiftieth of what it carries. It does without
 //! when sending begins again after a silence just then: the first acknowledgement tells. So shortly
-//! before, nothing is handed out until everything has arrived; that costs little more than one
-//! round trip.
+//! before, nothing is handed out until everything has arrived; that costs one round trip and twice
+//! [`MARGIN`].
 
 use std::time::Duration;
 

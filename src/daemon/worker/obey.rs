@@ -70,7 +70,7 @@ impl Worker {
             stalled: connection.liveness.is_stalled(),
             silent: connection.liveness.silent(now),
         });
-        let unreadable = self.tun.is_some() && self.rests_until.is_some();
+        let unreadable = self.tun.is_some() && self.retry_at.is_some();
         Measured { queue: self.outbound.depth(now), unreadable, connection }
     }
 

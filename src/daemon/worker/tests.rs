@@ -45,18 +45,18 @@ async fn a_queue_that_is_ready_and_cannot_be_read_is_told_of_once_and_does_not_k
     assert!(worker.measure(begun).unreadable, "whoever asks is told as well");
 
     let mut alarm = Alarm::new();
-    worker.rests_until = Some(Time::now() + Duration::from_secs(3600));
+    worker.retry_at = Some(Time::now() + Duration::from_secs(3600));
     assert!(poll!(std::pin::pin!(worker.something_to_move(&mut alarm))).is_pending());
 
-    worker.rests_until = Some(begun + REST);
-    assert!(!worker.read(begun + REST), "it is tried again");
-    assert_eq!(worker.rests_until, Some(begun + REST + REST));
+    worker.retry_at = Some(begun + RETRY);
+    assert!(!worker.read(begun + RETRY), "it is tried again");
+    assert_eq!(worker.retry_at, Some(begun + RETRY + RETRY));
     assert!(told.try_recv().is_err(), "it was told of before");
 
     // One that can be read again ends that.
     let (readable, _kept) = pipe2(OFlag::O_NONBLOCK).unwrap();
     worker.tun = Some(Arc::new(Opened::of(readable).watch().unwrap()));
-    assert!(!worker.read(begun + REST + REST));
-    assert_eq!(worker.rests_until, None);
+    assert!(!worker.read(begun + RETRY + RETRY));
+    assert_eq!(worker.retry_at, None);
     assert!(!worker.measure(begun).unreadable);
 }

@@ -102,3 +102,32 @@ async fn what_comes_back_from_a_connection_that_ended_counts_once() {
     drop(second);
     reader.await.unwrap().unwrap();
 }
+
+#[test]
+fn memory_is_given_back_when_a_burst_is_over_and_not_oftener_than_once_in_a_while() {
+    let mut outbound = outbound();
+    let now = Time::since_boot(Duration::from_secs(100));
+    let burst = |outbound: &mut Outbound, bytes| {
+        let buffer = Buffer::copy_of(&vec![0x60; bytes]);
+        let (offload, ecn) = (Offload::NONE, Ecn::NotCapable);
+        outbound.enqueue(Queued { buffer, offload, flow: 1, ecn, arrived: now, returned: false });
+    };
+    burst(&mut outbound, MUCH / 2);
+    outbound.clear();
+    outbound.tidy(now);
+    assert!(outbound.most_held > 0, "that is little");
+
+    burst(&mut outbound, MUCH + 1);
+    outbound.tidy(now);
+    assert!(outbound.most_held > MUCH, "it is in use");
+    outbound.clear();
+    outbound.tidy(now);
+    assert_eq!((outbound.most_held, outbound.tidied), (0, now));
+
+    burst(&mut outbound, MUCH + 1);
+    outbound.clear();
+    outbound.tidy(now + TIDY / 2);
+    assert!(outbound.most_held > MUCH, "it was given back a moment ago");
+    outbound.tidy(now + TIDY);
+    assert_eq!((outbound.most_held, outbound.tidied), (0, now + TIDY));
+}
