@@ -20,10 +20,15 @@ const RETRANSMIT_WITHIN: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
 
+/// On a path whose round trip is shorter than this, BBR costs more than it brings: it paces with a
+/// timer for every segment, and a loss is made good within a round trip anyway. The least that is
+/// measured between two sites is about this.
+const SHORT_PATH: Duration = Duration::from_millis(1);
+
 /// Which congestion control a connection uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Congestion {
-    /// BBR where the kernel has it, otherwise the kernel's default.
+    /// BBR where the kernel has it and the round trip is at least a millisecond, otherwise CUBIC.
     Auto,
     /// The kernel's default.
     Default,
@@ -58,7 +63,9 @@ pub async fn dial(peer: SocketAddr, options: &Options) -> io::Result<TcpStream> 
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     tune(SockRef::from(&socket), options)?;
-    TcpSocket::from_std_stream(socket.into()).connect(peer).await
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(peer).await?;
+    suit_path(&stream, options);
+    Ok(stream)
 }
 
 /// Listens on `address`, which need not exist yet.
@@ -75,7 +82,21 @@ pub fn listen(address: SocketAddr, options: &Options) -> io::Result<TcpListener>
 /// # Errors
 /// The connection is gone, or an option was refused.
 pub fn tune_accepted(stream: &TcpStream, options: &Options) -> io::Result<()> {
-    tune(SockRef::from(stream), options)
+    tune(SockRef::from(stream), options)?;
+    suit_path(stream, options);
+    Ok(())
+}
+
+/// Chooses the congestion control, where that is left to us: the round trip of TCP's handshake is
+/// known by now.
+fn suit_path(stream: &TcpStream, options: &Options) {
+    if options.congestion == Congestion::Auto {
+        let info = sys::tcp::info(stream.as_fd());
+        if !info.is_ok_and(|info| info.round_trip < SHORT_PATH) {
+            // Refused where the kernel does not have it; what it has serves as well.
+            let _ = SockRef::from(stream).set_tcp_congestion(b"bbr");
+        }
+    }
 }
 
 /// Listens on `address` in place of `old`, which may listen on a part of it and goes on until it is
@@ -176,8 +197,8 @@ fn tune(socket: SockRef<'_>, options: &Options) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
     socket.set_tcp_user_timeout(Some(options.unacknowledged_limit))?;
     match &options.congestion {
-        // Refused where the kernel does not have it; its default serves as well.
-        Congestion::Auto => socket.set_tcp_congestion(b"bbr").unwrap_or_default(),
+        // BBR comes when the path is known. A connection that began with it would be paced for good.
+        Congestion::Auto => socket.set_tcp_congestion(b"cubic").unwrap_or_default(),
         Congestion::Default => {}
         Congestion::Named(name) => socket.set_tcp_congestion(name.as_bytes())?,
     }
@@ -227,6 +248,7 @@ mod tests {
                 let socket = SockRef::from(stream);
                 assert!(socket.tcp_nodelay().unwrap());
                 assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_LIMIT);
+                assert!(socket.tcp_congestion().unwrap().starts_with(b"cubic\0"), "a short path");
                 assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
                 let class = if address.starts_with('[') {
                     socket.tclass_v6().unwrap()
