@@ -93,7 +93,7 @@ impl End {
                 Ok(bytes.len())
             };
             let pool = &mut Pool::default();
-            self.layer.write(&mut self.outgoing, &mut self.frames.0, usize::MAX, take, pool)?;
+            self.layer.write(&mut self.outgoing, usize::MAX, take, pool)?;
         }
         Ok(written)
     }

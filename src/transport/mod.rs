@@ -273,12 +273,12 @@ impl Stream {
     /// The connection is broken.
     pub fn flush(&mut self, pool: &mut Pool) -> io::Result<()> {
         while self.unsent() > 0 {
-            let Self { tcp, state: State { outgoing, incoming, layer, unsent_limit, .. } } = self;
+            let Self { tcp, state: State { outgoing, layer, unsent_limit, .. } } = self;
             let written = match layer {
                 None => outgoing.write(|slices| tcp.try_write_vectored(slices), pool),
                 Some(layer) => {
                     let ahead = usize::try_from(*unsent_limit).unwrap_or(usize::MAX);
-                    layer.write(outgoing, incoming, ahead, |bytes| tcp.try_write(bytes), pool)
+                    layer.write(outgoing, ahead, |bytes| tcp.try_write(bytes), pool)
                 }
             };
             match written {

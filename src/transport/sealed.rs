@@ -6,7 +6,7 @@ use crate::packet::buffer::Pool;
 
 use super::incoming::a_read;
 use super::outgoing::Outgoing;
-use super::tls::{self, Opened, RECORD, Session, sealed_len};
+use super::tls::{self, Opened, RECORD, Session};
 use super::window::Window;
 
 /// Frames up to this length share a record; longer ones are sealed where they lie.
@@ -49,18 +49,17 @@ impl Sealed {
         self.outgoing.len()
     }
 
-    /// Seals about `ahead` bytes of frames, unless some are sealed already, and writes once. What
-    /// is opened on the way goes to `plain`. A control frame waits behind what is sealed.
+    /// Seals about `ahead` bytes of frames, unless some are sealed already, and writes once. A
+    /// control frame waits behind what is sealed.
     pub(super) fn write(
         &mut self,
         frames: &mut Outgoing,
-        plain: &mut Window,
         ahead: usize,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
         pool: &mut Pool,
     ) -> io::Result<()> {
         if self.outgoing.len() == 0 {
-            self.seal_some(frames, plain, ahead, pool).map_err(io::Error::other)?;
+            self.seal_some(frames, ahead, pool).map_err(io::Error::other)?;
         }
         match write(self.outgoing.filled())? {
             0 if self.outgoing.len() > 0 => Err(io::ErrorKind::WriteZero.into()),
@@ -92,8 +91,7 @@ impl Sealed {
 
     /// Goes on with the handshake, as far as what has come allows. Says whether it is complete.
     pub(super) fn open(&mut self, plain: &mut Window) -> Result<Opened, tls::Error> {
-        let take = |part: &[u8]| plain.extend(part);
-        let opened = self.session.open(self.incoming.filled_mut(), take, &mut self.outgoing)?;
+        let opened = self.session.open(self.incoming.filled_mut(), plain, &mut self.outgoing)?;
         self.incoming.take(opened.consumed);
         Ok(opened)
     }
@@ -101,7 +99,6 @@ impl Sealed {
     fn seal_some(
         &mut self,
         frames: &mut Outgoing,
-        plain: &mut Window,
         ahead: usize,
         pool: &mut Pool,
     ) -> Result<(), tls::Error> {
@@ -110,34 +107,25 @@ impl Sealed {
             let bytes = frame.frame();
             if bytes.len() <= SHARED {
                 if self.shared.len() + bytes.len() > RECORD {
-                    self.seal_shared(plain)?;
+                    self.seal_shared()?;
                 }
                 self.shared.extend_from_slice(bytes);
             } else {
-                self.seal_shared(plain)?;
-                self.seal(bytes, plain)?;
+                self.seal_shared()?;
+                self.session.seal(bytes, &mut self.outgoing)?;
             }
             pool.recycle(frame);
         }
-        self.seal_shared(plain)
+        self.seal_shared()
     }
 
-    fn seal_shared(&mut self, plain: &mut Window) -> Result<(), tls::Error> {
+    fn seal_shared(&mut self) -> Result<(), tls::Error> {
         let mut shared = std::mem::take(&mut self.shared);
         if !shared.is_empty() {
-            self.seal(&shared, plain)?;
+            self.session.seal(&shared, &mut self.outgoing)?;
             shared.clear();
         }
         self.shared = shared;
-        Ok(())
-    }
-
-    fn seal(&mut self, bytes: &[u8], plain: &mut Window) -> Result<(), tls::Error> {
-        // TLS may have something to say first: a key update.
-        self.open(plain)?;
-        let room = self.outgoing.room(sealed_len(bytes.len()));
-        let length = self.session.seal(bytes, room, self.incoming.filled_mut())?;
-        self.outgoing.added(length);
         Ok(())
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! There are no certificates and no names: each end shows an Ed25519 key and takes only those it
 //! knows. No older version, no resumption, no tickets, no early data. Keys are agreed on by
-//! X25519MLKEM768 where both ends have it, and updated by rustls long before they wear out.
+//! X25519MLKEM768 where both ends have it, and updated long before they wear out.
+//!
+//! rustls shakes hands, in [`session`], and keeps the secrets; the records that follow are our own,
+//! in [`records`].
 
 mod pinned;
+mod records;
 mod session;
 
 use std::sync::Arc;
@@ -26,9 +30,10 @@ use rustls::{ClientConfig, ServerConfig};
 use super::keys::{PrivateKey, PublicKey};
 
 use pinned::Pinned;
-use session::Side;
+use session::Handshake;
 
-pub(super) use session::{Opened, RECORD, Session, sealed_len};
+pub(super) use records::RECORD;
+pub(super) use session::{Opened, Session};
 
 /// What the application protocol is called (RFC 7301).
 const ALPN: &[u8] = b"tunnel64/1";
@@ -97,6 +102,7 @@ impl Endpoint {
             )));
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
+        client.enable_secret_extraction = true;
         client.alpn_protocols = vec![ALPN.to_vec()];
 
         let mut server = ServerConfig::builder_with_provider(provider)
@@ -105,6 +111,7 @@ impl Endpoint {
             .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(shown)));
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
+        server.enable_secret_extraction = true;
         server.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self { client: Arc::new(client), server: Arc::new(server), ours })
     }
@@ -119,13 +126,13 @@ impl Endpoint {
         // Required by the interface, sent nowhere: there is no SNI.
         let name = ServerName::try_from("tunnel64d").map_err(|_| Error::Protocol)?;
         let connection = UnbufferedClientConnection::new(self.client.clone(), name)?;
-        Ok(Session { side: Side::Client(connection), ours: self.ours })
+        Ok(Session::new(Handshake::Client(connection.into()), self.ours))
     }
 
     /// The end that was dialled.
     pub(super) fn server(&self) -> Result<Session, Error> {
         let connection = UnbufferedServerConnection::new(self.server.clone())?;
-        Ok(Session { side: Side::Server(connection), ours: self.ours })
+        Ok(Session::new(Handshake::Server(connection.into()), self.ours))
     }
 }
 

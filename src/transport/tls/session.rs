@@ -1,39 +1,49 @@
-//! One connection's TLS on rustls's unbuffered interface.
+//! One connection's TLS: the handshake on rustls's unbuffered interface, then records of our own.
 
 use std::fmt;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CertificateError, OtherError, PeerIncompatible};
 
 use crate::transport::keys::PublicKey;
 use crate::transport::window::Window;
 
+use super::records::{RECORD, Records, Secrets};
 use super::{ALPN, Ciphers, Error};
-
-/// Plaintext bytes in a full record (RFC 8446 section 5.1).
-pub(in crate::transport) const RECORD: usize = 16 * 1024;
-
-/// What sealing adds to a record: its header, the inner content type and the AEAD's tag.
-const OVERHEAD: usize = 5 + 1 + 16;
 
 /// One connection's TLS state. It does no I/O: bytes in, bytes out.
 pub(in crate::transport) struct Session {
-    pub(super) side: Side,
+    pub(super) state: State,
     pub(super) ours: PublicKey,
 }
 
-pub(super) enum Side {
-    Client(UnbufferedClientConnection),
-    Server(UnbufferedServerConnection),
+pub(super) enum State {
+    Handshake(Handshake),
+    Established(Box<Established>),
+    /// The handshake has failed.
+    Failed,
+}
+
+pub(super) enum Handshake {
+    Client(Box<UnbufferedClientConnection>),
+    Server(Box<UnbufferedServerConnection>),
+}
+
+pub(super) struct Established {
+    pub(super) records: Records,
+    peer: Result<PublicKey, Error>,
+    ciphers: Option<Ciphers>,
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.side {
-            Side::Client(_) => "Session(client)",
-            Side::Server(_) => "Session(server)",
+        f.write_str(match self.state {
+            State::Handshake(Handshake::Client(_)) => "Session(client)",
+            State::Handshake(Handshake::Server(_)) => "Session(server)",
+            State::Established(_) => "Session(established)",
+            State::Failed => "Session(failed)",
         })
     }
 }
@@ -50,101 +60,80 @@ pub(in crate::transport) struct Opened {
 }
 
 impl Session {
-    /// Takes what came from the peer, decrypting in place: data goes to `plain`, what TLS itself
-    /// has to say is added to `answer`. Whole records only are consumed.
+    pub(super) fn new(handshake: Handshake, ours: PublicKey) -> Self {
+        Self { state: State::Handshake(handshake), ours }
+    }
+
+    /// Takes what came from the peer: data is added to `plain`, what TLS itself has to say to
+    /// `answer`. Whole records only are consumed; the rest has to be there again the next time.
     pub fn open(
         &mut self,
         input: &mut [u8],
-        mut plain: impl FnMut(&[u8]),
+        plain: &mut Window,
         answer: &mut Window,
     ) -> Result<Opened, Error> {
-        let mut opened = Opened::default();
-        loop {
-            let (discard, next) = self.step(&mut input[opened.consumed..], &mut plain, answer);
-            opened.consumed += discard;
-            match next {
-                Ok(Next::Again) => {}
-                Ok(Next::Blocked) => return Ok(opened),
-                Ok(Next::Ready) => return Ok(Opened { ready: true, ..opened }),
-                Ok(Next::Closed) => return Ok(Opened { closed: true, ..opened }),
-                Err(error) => {
-                    // What is left to do is to tell the peer.
-                    let rest = &mut input[opened.consumed..];
-                    while self.has_something_to_say() {
-                        let _ = self.step(rest, &mut |_: &[u8]| {}, answer);
-                    }
-                    return Err(self.explain(error));
-                }
+        let mut consumed = 0;
+        if let State::Handshake(handshake) = &mut self.state {
+            let went = handshake.go_on(input, plain, answer);
+            let opened = match went {
+                Ok(opened) => opened,
+                Err(error) => return Err(self.explain(error)),
+            };
+            if !opened.ready {
+                return Ok(opened);
+            }
+            consumed = opened.consumed;
+            self.establish()?;
+        }
+        let State::Established(established) = &mut self.state else {
+            return Err(rustls::Error::HandshakeNotComplete.into());
+        };
+        let records = &mut established.records;
+        match records.open(&input[consumed..], plain) {
+            Ok(opened) => Ok(Opened {
+                consumed: consumed + opened.consumed,
+                ready: !opened.closed,
+                closed: opened.closed,
+            }),
+            Err(error) => {
+                records.explain(&error, answer);
+                Err(self.explain(error))
             }
         }
     }
 
-    fn step(
-        &mut self,
-        input: &mut [u8],
-        plain: &mut impl FnMut(&[u8]),
-        answer: &mut Window,
-    ) -> (usize, Result<Next, rustls::Error>) {
-        match &mut self.side {
-            Side::Client(side) => step(side.process_tls_records(input), plain, answer),
-            Side::Server(side) => step(side.process_tls_records(input), plain, answer),
+    /// Seals `plain` into records that are added to `sealed`.
+    pub fn seal(&mut self, plain: &[u8], sealed: &mut Window) -> Result<(), Error> {
+        match &mut self.state {
+            State::Established(established) => Ok(established.records.seal(plain, sealed)?),
+            _ => Err(rustls::Error::HandshakeNotComplete.into()),
         }
-    }
-
-    fn has_something_to_say(&self) -> bool {
-        match &self.side {
-            Side::Client(side) => side.wants_write(),
-            Side::Server(side) => side.wants_write(),
-        }
-    }
-
-    /// Seals `plain` into records at the front of `room`, which must be [`sealed_len`] long, and
-    /// gives their length. `input` is what [`Self::open`] has left, and was called for just
-    /// before: rustls remembers where in it an incomplete message lies.
-    pub fn seal(
-        &mut self,
-        plain: &[u8],
-        room: &mut [u8],
-        input: &mut [u8],
-    ) -> Result<usize, Error> {
-        let sealed = match &mut self.side {
-            Side::Client(side) => seal(side.process_tls_records(input), plain, room),
-            Side::Server(side) => seal(side.process_tls_records(input), plain, room),
-        };
-        sealed.map_err(|error| self.explain(error))
     }
 
     /// The key that the peer has proved to hold, once the handshake is complete.
     pub fn peer(&self) -> Result<PublicKey, Error> {
-        let (alpn, shown) = match &self.side {
-            Side::Client(connection) => {
-                (connection.alpn_protocol(), connection.peer_certificates())
-            }
-            Side::Server(connection) => {
-                (connection.alpn_protocol(), connection.peer_certificates())
-            }
-        };
-        if alpn != Some(ALPN) {
-            return Err(Error::Protocol);
+        match &self.state {
+            State::Established(established) => established.peer.clone(),
+            _ => Err(rustls::Error::HandshakeNotComplete.into()),
         }
-        let shown = shown.and_then(<[_]>::first).ok_or(Error::KeyKind)?;
-        PublicKey::from_spki(shown).ok_or(Error::KeyKind)
     }
 
     /// What was agreed on; `None` before the handshake is complete.
     pub fn ciphers(&self) -> Option<Ciphers> {
-        let (suite, group) = match &self.side {
-            Side::Client(side) => {
-                (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
+        match &self.state {
+            State::Established(established) => established.ciphers.clone(),
+            _ => None,
+        }
+    }
+
+    fn establish(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Handshake(handshake) => {
+                self.state = State::Established(Box::new(handshake.establish()?));
             }
-            Side::Server(side) => {
-                (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
-            }
-        };
-        Some(Ciphers {
-            suite: suite?.suite().as_str()?.replace("TLS13_", "TLS_"),
-            key_exchange: group?.name().as_str()?.to_owned(),
-        })
+            other => self.state = other,
+        }
+        Ok(())
     }
 
     fn explain(&self, error: rustls::Error) -> Error {
@@ -171,9 +160,100 @@ impl Session {
     }
 }
 
-/// Bytes of the records that `plain` bytes are sealed into.
-pub(in crate::transport) const fn sealed_len(plain: usize) -> usize {
-    plain + plain.div_ceil(RECORD) * OVERHEAD
+impl Handshake {
+    /// Goes on as far as what has come allows.
+    fn go_on(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut Window,
+        answer: &mut Window,
+    ) -> Result<Opened, rustls::Error> {
+        let mut opened = Opened::default();
+        loop {
+            let (discard, next) = self.step(&mut input[opened.consumed..], plain, answer);
+            opened.consumed += discard;
+            match next {
+                Ok(Next::Again) => {}
+                Ok(Next::Blocked) => return Ok(opened),
+                Ok(Next::Ready) => return Ok(Opened { ready: true, ..opened }),
+                Ok(Next::Closed) => return Ok(Opened { closed: true, ..opened }),
+                Err(error) => {
+                    // What is left to do is to tell the peer.
+                    let rest = &mut input[opened.consumed..];
+                    while self.has_something_to_say() {
+                        let _ = self.step(rest, &mut Window::default(), answer);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut Window,
+        answer: &mut Window,
+    ) -> (usize, Result<Next, rustls::Error>) {
+        match self {
+            Self::Client(side) => step(side.process_tls_records(input), plain, answer),
+            Self::Server(side) => step(side.process_tls_records(input), plain, answer),
+        }
+    }
+
+    fn has_something_to_say(&self) -> bool {
+        match self {
+            Self::Client(side) => side.wants_write(),
+            Self::Server(side) => side.wants_write(),
+        }
+    }
+
+    /// Takes the keys that were agreed on out of it.
+    fn establish(self) -> Result<Established, Error> {
+        let (peer, ciphers) = (self.peer(), self.ciphers());
+        let (keys, secrets) = match self {
+            Self::Client(side) => {
+                let (keys, connection) = side.dangerous_into_kernel_connection()?;
+                (keys, Secrets::Client(connection))
+            }
+            Self::Server(side) => {
+                let (keys, connection) = side.dangerous_into_kernel_connection()?;
+                (keys, Secrets::Server(connection))
+            }
+        };
+        Ok(Established { records: Records::new(keys, secrets)?, peer, ciphers })
+    }
+
+    fn peer(&self) -> Result<PublicKey, Error> {
+        let (alpn, shown) = match self {
+            Self::Client(connection) => {
+                (connection.alpn_protocol(), connection.peer_certificates())
+            }
+            Self::Server(connection) => {
+                (connection.alpn_protocol(), connection.peer_certificates())
+            }
+        };
+        if alpn != Some(ALPN) {
+            return Err(Error::Protocol);
+        }
+        let shown = shown.and_then(<[_]>::first).ok_or(Error::KeyKind)?;
+        PublicKey::from_spki(shown).ok_or(Error::KeyKind)
+    }
+
+    fn ciphers(&self) -> Option<Ciphers> {
+        let (suite, group) = match self {
+            Self::Client(side) => {
+                (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
+            }
+            Self::Server(side) => {
+                (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
+            }
+        };
+        Some(Ciphers {
+            suite: suite?.suite().as_str()?.replace("TLS13_", "TLS_"),
+            key_exchange: group?.name().as_str()?.to_owned(),
+        })
+    }
 }
 
 enum Next {
@@ -186,7 +266,7 @@ enum Next {
 /// Does what one state asks for. Gives the bytes of input that are done with, and what comes next.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    plain: &mut impl FnMut(&[u8]),
+    plain: &mut Window,
     answer: &mut Window,
 ) -> (usize, Result<Next, rustls::Error>) {
     let UnbufferedStatus { mut discard, state } = status;
@@ -196,7 +276,7 @@ fn step<Data>(
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
                     discard += record.discard;
-                    plain(record.payload);
+                    plain.extend(record.payload);
                 }
             }
             ConnectionState::EncodeTlsData(mut data) => {
@@ -212,20 +292,6 @@ fn step<Data>(
         Ok(Next::Again)
     });
     (discard, next)
-}
-
-fn seal<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    plain: &[u8],
-    room: &mut [u8],
-) -> Result<usize, rustls::Error> {
-    let ConnectionState::WriteTraffic(mut traffic) = status.state? else {
-        return Err(rustls::Error::HandshakeNotComplete);
-    };
-    traffic.encrypt(plain, room).map_err(|error| match error {
-        EncryptError::EncryptExhausted => rustls::Error::EncryptError,
-        other => rustls::Error::General(other.to_string()),
-    })
 }
 
 fn encode(
