@@ -107,7 +107,8 @@ fn floods(vm1: &str, kind: &str) {
     stream.finish();
 }
 
-/// Connections from a host to VM1's port; those of VM2 come from eight addresses.
+/// Connections from a host to VM1's port; those of VM2 come from eight addresses. Elsewhere strangers
+/// have processors of their own: here they get what the gateways and their hosts leave idle.
 fn strangers(lab: &Lab, host: &str, kind: &str, count: usize) -> Process {
     let mut sources = String::new();
     for address in SOURCES.filter(|_| host == VM2).map(|host| format!("172.16.2.{host}")) {
@@ -118,7 +119,7 @@ fn strangers(lab: &Lab, host: &str, kind: &str, count: usize) -> Process {
     let program = program.display();
     lab.spawn(
         host,
-        &format!("nice -n 19 {program} 172.16.2.131:4641 {KEY} {kind} {count}{sources}"),
+        &format!("chrt --idle 0 {program} 172.16.2.131:4641 {KEY} {kind} {count}{sources}"),
     )
 }
 
