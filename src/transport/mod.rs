@@ -169,8 +169,6 @@ impl Stream {
                 self.tcp.readable().await?;
             }
             if let Err(error) = self.read() {
-                // An alert, mostly: the peer's log should say why as well.
-                let _ = self.flush(&mut Pool::default());
                 return Err(unwrap_tls(error));
             }
         }
@@ -301,7 +299,12 @@ impl Stream {
                 let read = tcp.try_read(incoming::room(incoming));
                 read.inspect(|length| incoming.added(*length))
             }
-            Some(layer) => layer.read(incoming, |room| tcp.try_read(room)),
+            Some(layer) => layer.read(incoming, |room| tcp.try_read(room)).inspect_err(|error| {
+                if error.kind() == io::ErrorKind::Other {
+                    // The peer's log should say why as well.
+                    layer.write_sealed(|bytes| tcp.try_write(bytes));
+                }
+            }),
         };
         match read {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),

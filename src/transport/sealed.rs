@@ -82,11 +82,19 @@ impl Sealed {
         };
         let length = read(self.incoming.room(at_least))?;
         self.incoming.added(length);
+        let before = plain.len();
         let opened = self.open(plain).map_err(io::Error::other)?;
-        if opened.closed {
+        if opened.closed && plain.len() == before {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(length)
+    }
+
+    /// Writes what is sealed already, once: why the connection ends may be the last of it.
+    pub(super) fn write_sealed(&mut self, write: impl FnOnce(&[u8]) -> io::Result<usize>) {
+        if let Ok(written) = write(self.outgoing.filled()) {
+            self.outgoing.take(written);
+        }
     }
 
     /// Goes on with the handshake, as far as what has come allows. Says whether it is complete.

@@ -30,10 +30,10 @@ use rustls::{ClientConfig, ServerConfig};
 use super::keys::{PrivateKey, PublicKey};
 
 use pinned::Pinned;
-use session::Handshake;
+use session::Side;
 
-pub(super) use records::RECORD;
-pub(super) use session::{Opened, Session};
+pub(super) use records::{Opened, RECORD};
+pub(super) use session::Session;
 
 /// What the application protocol is called (RFC 7301).
 const ALPN: &[u8] = b"tunnel64/1";
@@ -84,7 +84,15 @@ impl Endpoint {
     /// # Errors
     /// The key can't be used.
     pub fn new(key: &PrivateKey, pinned: Vec<PublicKey>) -> Result<Self, Error> {
-        let provider = Arc::new(provider());
+        Self::with_provider(key, pinned, provider())
+    }
+
+    fn with_provider(
+        key: &PrivateKey,
+        pinned: Vec<PublicKey>,
+        provider: CryptoProvider,
+    ) -> Result<Self, Error> {
+        let provider = Arc::new(provider);
         let ours = key.public();
         let pkcs8 = key.to_pkcs8();
         let signer = any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_slice()))?;
@@ -126,13 +134,13 @@ impl Endpoint {
         // Required by the interface, sent nowhere: there is no SNI.
         let name = ServerName::try_from("tunnel64d").map_err(|_| Error::Protocol)?;
         let connection = UnbufferedClientConnection::new(self.client.clone(), name)?;
-        Ok(Session::new(Handshake::Client(connection.into()), self.ours))
+        Ok(Session::new(Side::Client(connection.into()), self.ours))
     }
 
     /// The end that was dialled.
     pub(super) fn server(&self) -> Result<Session, Error> {
         let connection = UnbufferedServerConnection::new(self.server.clone())?;
-        Ok(Session::new(Handshake::Server(connection.into()), self.ours))
+        Ok(Session::new(Side::Server(connection.into()), self.ours))
     }
 }
 

@@ -54,6 +54,7 @@ impl Window {
     }
 
     /// Adds a copy of these bytes.
+    #[cfg(test)]
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         self.added(bytes.len());

@@ -18,7 +18,8 @@ use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{
-    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, HandshakeType,
+    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets,
+    HandshakeType, InvalidMessage, PeerMisbehaved,
 };
 
 use crate::transport::window::Window;
@@ -26,16 +27,24 @@ use crate::transport::window::Window;
 /// Plaintext bytes in a full record (RFC 8446 section 5.1).
 pub(in crate::transport) const RECORD: usize = 16 * 1024;
 
-const HEADER: usize = 5;
+/// Bytes in front of what is sealed.
+pub(super) const HEADER: usize = 5;
+
 const TAG: usize = 16;
 
-/// The longest that a sealed record may be (RFC 8446 section 5.2): others may pad theirs.
-const LONGEST: usize = RECORD + 256;
+/// The longest that a sealed record may be, padding included (RFC 8446 section 5.4).
+const LONGEST: usize = RECORD + 1 + TAG;
+
+/// Records in a row that may come without data. Whoever sends more only wants to be work.
+const FRUITLESS: u32 = 32;
 
 /// Content types (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const DATA: u8 = 23;
+
+/// `NewSessionTicket`, which means nothing to us (RFC 8446 section 4.6.1).
+const TICKET: u8 = 4;
 
 /// `KeyUpdate`: its type and length, and whether the other side shall update its own (RFC 8446
 /// section 4.6.3).
@@ -54,6 +63,8 @@ pub(super) struct Records {
     wears_out: u64,
     /// The peer waits for our next key.
     update_requested: bool,
+    /// Records that have come since the last data.
+    fruitless: u32,
     closed: bool,
 }
 
@@ -70,11 +81,13 @@ struct Keys {
     sequence: u64,
 }
 
-/// What a call of [`Records::open`] came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OpenedRecords {
+/// What a call of [`Session::open`](super::Session::open) came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport) struct Opened {
     /// Bytes of the input that are done with: whole records.
     pub consumed: usize,
+    /// Whether the handshake is complete and data may be sealed.
+    pub ready: bool,
     /// Whether the peer has closed its direction.
     pub closed: bool,
 }
@@ -88,6 +101,7 @@ impl Records {
             sealing: Keys::new(keys.tx)?,
             opening: Keys::new(keys.rx)?,
             update_requested: false,
+            fruitless: 0,
             closed: false,
         })
     }
@@ -104,7 +118,7 @@ impl Records {
     }
 
     /// Opens the whole records at the front of `sealed`; data is added to `plain`.
-    pub fn open(&mut self, sealed: &[u8], plain: &mut Window) -> Result<OpenedRecords, Error> {
+    pub fn open(&mut self, sealed: &[u8], plain: &mut Window) -> Result<Opened, Error> {
         let mut rest = sealed;
         while let Some((header, body)) = rest.split_first_chunk::<HEADER>() {
             if self.closed {
@@ -120,6 +134,10 @@ impl Records {
             }
             let Some((body, behind)) = body.split_at_checked(length) else { break };
             let (kind, length, room) = self.opening.open(*header, body, plain)?;
+            self.fruitless = if kind == DATA && length > 0 { 0 } else { self.fruitless + 1 };
+            if self.fruitless > FRUITLESS {
+                return Err(PeerMisbehaved::TooManyEmptyFragments.into());
+            }
             match kind {
                 DATA => plain.added(length),
                 HANDSHAKE => self.handshake(&room[..length])?,
@@ -128,29 +146,41 @@ impl Records {
             }
             rest = behind;
         }
-        Ok(OpenedRecords { consumed: sealed.len() - rest.len(), closed: self.closed })
+        let consumed = sealed.len() - rest.len();
+        Ok(Opened { consumed, ready: !self.closed, closed: self.closed })
     }
 
     /// Tells the peer why the connection ends, unless it was the peer who ended it.
-    pub fn explain(&mut self, error: &Error, sealed: &mut Window) {
+    pub fn tell(&mut self, error: &Error, sealed: &mut Window) {
         let description = match error {
             Error::AlertReceived(_) => return,
             Error::DecryptError => AlertDescription::BadRecordMac,
             Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-            Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
-                AlertDescription::UnexpectedMessage
+            Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. }
+            | Error::PeerMisbehaved(_) => AlertDescription::UnexpectedMessage,
+            Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
+                AlertDescription::IllegalParameter
             }
+            Error::InvalidMessage(_) => AlertDescription::DecodeError,
             _ => AlertDescription::InternalError,
         };
         // Nothing is lost with it but the reason in the peer's log.
         let _ = self.sealing.seal(ALERT, &[FATAL, description.into()], sealed);
     }
 
-    fn handshake(&mut self, message: &[u8]) -> Result<(), Error> {
+    fn handshake(&mut self, mut message: &[u8]) -> Result<(), Error> {
+        while let Some(behind) = self.behind_ticket(message) {
+            if behind.is_empty() {
+                return Ok(());
+            }
+            message = behind;
+        }
         match message.strip_prefix(&KEY_UPDATE) {
             Some([NOT_REQUESTED]) => {}
             Some([REQUESTED]) => self.update_requested = true,
-            _ => {
+            Some(_) => return Err(InvalidMessage::InvalidKeyUpdate.into()),
+            None => {
                 return Err(Error::InappropriateHandshakeMessage {
                     expect_types: vec![HandshakeType::KeyUpdate],
                     got_type: message.first().copied().unwrap_or_default().into(),
@@ -161,9 +191,19 @@ impl Records {
         Ok(())
     }
 
+    /// What follows a ticket, which only listeners have to give away.
+    fn behind_ticket<'a>(&self, messages: &'a [u8]) -> Option<&'a [u8]> {
+        match (&self.secrets, messages) {
+            (Secrets::Client(_), [TICKET, a, b, c, rest @ ..]) => {
+                rest.get(usize::try_from(u32::from_be_bytes([0, *a, *b, *c])).ok()?..)
+            }
+            _ => None,
+        }
+    }
+
     fn alert(&mut self, alert: &[u8]) -> Result<(), Error> {
         let [_, description] = *alert else {
-            return Err(Error::General("an alert that is none".into()));
+            return Err(InvalidMessage::MessageTooShort.into());
         };
         match AlertDescription::from(description) {
             AlertDescription::CloseNotify => self.closed = true,
@@ -241,9 +281,6 @@ impl Keys {
             .map_err(|_| Error::DecryptError)?;
         let end = room.iter().rposition(|byte| *byte != 0);
         let end = end.ok_or_else(|| unexpected(0))?;
-        if end > RECORD {
-            return Err(Error::PeerSentOversizedRecord);
-        }
         Ok((room[end], end, room))
     }
 }
@@ -283,17 +320,15 @@ fn unexpected(kind: u8) -> Error {
 /// What no end of ours does, or only after a very long time.
 #[cfg(test)]
 impl Records {
-    pub fn wears_out_after(&mut self, records: u64) {
-        self.wears_out = records;
+    pub fn wears_out_after(&mut self, records: u64) -> u64 {
+        std::mem::replace(&mut self.wears_out, records)
     }
 
     pub fn seal_as(&mut self, kind: u8, plain: &[u8], sealed: &mut Window) -> Result<(), Error> {
         self.sealing.seal(kind, plain, sealed)
     }
 
-    pub fn update_and_ask(&mut self, sealed: &mut Window) {
-        let [kind, a, b, c] = KEY_UPDATE;
-        self.sealing.seal(HANDSHAKE, &[kind, a, b, c, REQUESTED], sealed).unwrap();
+    pub fn next_key(&mut self) {
         self.sealing = Keys::new(self.secrets.next_sealing().unwrap()).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use rustls::{CertificateError, OtherError, PeerIncompatible};
 use crate::transport::keys::PublicKey;
 use crate::transport::window::Window;
 
-use super::records::{RECORD, Records, Secrets};
+use super::records::{HEADER, Opened, RECORD, Records, Secrets};
 use super::{ALPN, Ciphers, Error};
 
 /// One connection's TLS state. It does no I/O: bytes in, bytes out.
@@ -22,11 +22,18 @@ pub(in crate::transport) struct Session {
 pub(super) enum State {
     Handshake(Handshake),
     Established(Box<Established>),
-    /// The handshake has failed.
+    /// Something went wrong: nothing is opened or sealed any more.
     Failed,
 }
 
-pub(super) enum Handshake {
+pub(super) struct Handshake {
+    side: Side,
+    /// Bytes at the front of the input that rustls has seen and may want to see again: whole
+    /// records.
+    seen: usize,
+}
+
+pub(super) enum Side {
     Client(Box<UnbufferedClientConnection>),
     Server(Box<UnbufferedServerConnection>),
 }
@@ -40,65 +47,51 @@ pub(super) struct Established {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.state {
-            State::Handshake(Handshake::Client(_)) => "Session(client)",
-            State::Handshake(Handshake::Server(_)) => "Session(server)",
+            State::Handshake(_) => "Session(handshake)",
             State::Established(_) => "Session(established)",
             State::Failed => "Session(failed)",
         })
     }
 }
 
-/// What a call of [`Session::open`] came to.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(in crate::transport) struct Opened {
-    /// Bytes of the input that are done with.
-    pub consumed: usize,
-    /// Whether the handshake is complete and data may be sealed.
-    pub ready: bool,
-    /// Whether the peer has closed its direction.
-    pub closed: bool,
-}
-
 impl Session {
-    pub(super) fn new(handshake: Handshake, ours: PublicKey) -> Self {
-        Self { state: State::Handshake(handshake), ours }
+    pub(super) fn new(side: Side, ours: PublicKey) -> Self {
+        Self { state: State::Handshake(Handshake { side, seen: 0 }), ours }
     }
 
     /// Takes what came from the peer: data is added to `plain`, what TLS itself has to say to
     /// `answer`. Whole records only are consumed; the rest has to be there again the next time.
+    /// After an error nothing is taken any more.
     pub fn open(
         &mut self,
         input: &mut [u8],
         plain: &mut Window,
         answer: &mut Window,
     ) -> Result<Opened, Error> {
-        let mut consumed = 0;
-        if let State::Handshake(handshake) = &mut self.state {
-            let went = handshake.go_on(input, plain, answer);
-            let opened = match went {
-                Ok(opened) => opened,
-                Err(error) => return Err(self.explain(error)),
-            };
-            if !opened.ready {
-                return Ok(opened);
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Handshake(mut handshake) => {
+                let opened = handshake.go_on(input, answer).map_err(|error| match error {
+                    rustls::Error::InvalidMessage(_) => Error::NotTls,
+                    other => self.explain(other),
+                })?;
+                if !opened.ready {
+                    self.state = State::Handshake(handshake);
+                    return Ok(opened);
+                }
+                self.state = State::Established(Box::new(handshake.establish()?));
+                let behind = self.open(&mut input[opened.consumed..], plain, answer)?;
+                Ok(Opened { consumed: opened.consumed + behind.consumed, ..behind })
             }
-            consumed = opened.consumed;
-            self.establish()?;
-        }
-        let State::Established(established) = &mut self.state else {
-            return Err(rustls::Error::HandshakeNotComplete.into());
-        };
-        let records = &mut established.records;
-        match records.open(&input[consumed..], plain) {
-            Ok(opened) => Ok(Opened {
-                consumed: consumed + opened.consumed,
-                ready: !opened.closed,
-                closed: opened.closed,
-            }),
-            Err(error) => {
-                records.explain(&error, answer);
-                Err(self.explain(error))
+            State::Established(mut established) => {
+                let records = &mut established.records;
+                let opened = records.open(input, plain).map_err(|error| {
+                    records.tell(&error, answer);
+                    self.explain(error)
+                })?;
+                self.state = State::Established(established);
+                Ok(opened)
             }
+            State::Failed => Err(rustls::Error::HandshakeNotComplete.into()),
         }
     }
 
@@ -126,16 +119,6 @@ impl Session {
         }
     }
 
-    fn establish(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Failed) {
-            State::Handshake(handshake) => {
-                self.state = State::Established(Box::new(handshake.establish()?));
-            }
-            other => self.state = other,
-        }
-        Ok(())
-    }
-
     fn explain(&self, error: rustls::Error) -> Error {
         use rustls::AlertDescription as Alert;
         match &error {
@@ -151,7 +134,6 @@ impl Session {
             ) => Error::Refused(self.ours),
             rustls::Error::NoApplicationProtocol
             | rustls::Error::AlertReceived(Alert::NoApplicationProtocol) => Error::Protocol,
-            rustls::Error::InvalidMessage(_) => Error::NotTls,
             rustls::Error::PeerIncompatible(
                 PeerIncompatible::IncorrectCertificateTypeExtension,
             ) => Error::KeyKind,
@@ -161,27 +143,34 @@ impl Session {
 }
 
 impl Handshake {
-    /// Goes on as far as what has come allows.
-    fn go_on(
-        &mut self,
-        input: &mut [u8],
-        plain: &mut Window,
-        answer: &mut Window,
-    ) -> Result<Opened, rustls::Error> {
-        let mut opened = Opened::default();
+    /// Goes on as far as what has come allows. rustls is shown one record more each time that it
+    /// wants to know more: what stands behind the last record of the handshake is not its business.
+    fn go_on(&mut self, input: &mut [u8], answer: &mut Window) -> Result<Opened, rustls::Error> {
+        let (mut opened, mut shown) = (Opened::default(), self.seen);
         loop {
-            let (discard, next) = self.step(&mut input[opened.consumed..], plain, answer);
+            let rest = &mut input[opened.consumed..];
+            let (discard, next) = self.step(&mut rest[..shown], answer);
             opened.consumed += discard;
+            shown -= discard;
+            self.seen = self.seen.saturating_sub(discard);
             match next {
                 Ok(Next::Again) => {}
-                Ok(Next::Blocked) => return Ok(opened),
+                Ok(Next::Blocked) => match record(&input[opened.consumed + shown..]) {
+                    Some(Ok(length)) => {
+                        shown += length;
+                        self.seen = shown;
+                    }
+                    // Enough to see that it is no TLS.
+                    Some(Err(part)) => shown += part,
+                    None => return Ok(opened),
+                },
                 Ok(Next::Ready) => return Ok(Opened { ready: true, ..opened }),
                 Ok(Next::Closed) => return Ok(Opened { closed: true, ..opened }),
                 Err(error) => {
                     // What is left to do is to tell the peer.
-                    let rest = &mut input[opened.consumed..];
+                    let rest = &mut input[opened.consumed..][..shown];
                     while self.has_something_to_say() {
-                        let _ = self.step(rest, &mut Window::default(), answer);
+                        let _ = self.step(rest, answer);
                     }
                     return Err(error);
                 }
@@ -192,31 +181,30 @@ impl Handshake {
     fn step(
         &mut self,
         input: &mut [u8],
-        plain: &mut Window,
         answer: &mut Window,
     ) -> (usize, Result<Next, rustls::Error>) {
-        match self {
-            Self::Client(side) => step(side.process_tls_records(input), plain, answer),
-            Self::Server(side) => step(side.process_tls_records(input), plain, answer),
+        match &mut self.side {
+            Side::Client(side) => step(side.process_tls_records(input), answer),
+            Side::Server(side) => step(side.process_tls_records(input), answer),
         }
     }
 
     fn has_something_to_say(&self) -> bool {
-        match self {
-            Self::Client(side) => side.wants_write(),
-            Self::Server(side) => side.wants_write(),
+        match &self.side {
+            Side::Client(side) => side.wants_write(),
+            Side::Server(side) => side.wants_write(),
         }
     }
 
     /// Takes the keys that were agreed on out of it.
     fn establish(self) -> Result<Established, Error> {
         let (peer, ciphers) = (self.peer(), self.ciphers());
-        let (keys, secrets) = match self {
-            Self::Client(side) => {
+        let (keys, secrets) = match self.side {
+            Side::Client(side) => {
                 let (keys, connection) = side.dangerous_into_kernel_connection()?;
                 (keys, Secrets::Client(connection))
             }
-            Self::Server(side) => {
+            Side::Server(side) => {
                 let (keys, connection) = side.dangerous_into_kernel_connection()?;
                 (keys, Secrets::Server(connection))
             }
@@ -225,11 +213,11 @@ impl Handshake {
     }
 
     fn peer(&self) -> Result<PublicKey, Error> {
-        let (alpn, shown) = match self {
-            Self::Client(connection) => {
+        let (alpn, shown) = match &self.side {
+            Side::Client(connection) => {
                 (connection.alpn_protocol(), connection.peer_certificates())
             }
-            Self::Server(connection) => {
+            Side::Server(connection) => {
                 (connection.alpn_protocol(), connection.peer_certificates())
             }
         };
@@ -241,11 +229,11 @@ impl Handshake {
     }
 
     fn ciphers(&self) -> Option<Ciphers> {
-        let (suite, group) = match self {
-            Self::Client(side) => {
+        let (suite, group) = match &self.side {
+            Side::Client(side) => {
                 (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
             }
-            Self::Server(side) => {
+            Side::Server(side) => {
                 (side.negotiated_cipher_suite(), side.negotiated_key_exchange_group())
             }
         };
@@ -263,22 +251,24 @@ enum Next {
     Closed,
 }
 
+/// The length of the record that `input` begins with, or of the part of it that has come.
+fn record(input: &[u8]) -> Option<Result<usize, usize>> {
+    let length = match input {
+        [] => return None,
+        [_, _, _, high, low, ..] => HEADER + usize::from(u16::from_be_bytes([*high, *low])),
+        _ => HEADER,
+    };
+    Some(if length <= input.len() { Ok(length) } else { Err(input.len()) })
+}
+
 /// Does what one state asks for. Gives the bytes of input that are done with, and what comes next.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    plain: &mut Window,
     answer: &mut Window,
 ) -> (usize, Result<Next, rustls::Error>) {
-    let UnbufferedStatus { mut discard, state } = status;
+    let UnbufferedStatus { discard, state } = status;
     let next = state.and_then(|state| {
         match state {
-            ConnectionState::ReadTraffic(mut traffic) => {
-                while let Some(record) = traffic.next_record() {
-                    let record = record?;
-                    discard += record.discard;
-                    plain.extend(record.payload);
-                }
-            }
             ConnectionState::EncodeTlsData(mut data) => {
                 encode(|room| data.encode(room), answer)?;
             }
@@ -286,7 +276,8 @@ fn step<Data>(
             ConnectionState::WriteTraffic(_) => return Ok(Next::Ready),
             ConnectionState::BlockedHandshake => return Ok(Next::Blocked),
             ConnectionState::PeerClosed | ConnectionState::Closed => return Ok(Next::Closed),
-            // Early data, which is not offered, and what a later rustls may add.
+            // Data, of which it is shown none, early data, which is not offered, and what a later
+            // rustls may add.
             _ => return Err(rustls::Error::General("unexpected TLS state".into())),
         }
         Ok(Next::Again)
