@@ -136,7 +136,7 @@ pub const KEYS: &[Key] = &[
         Reload::Restart("each stream has a queue of the interface, which is opened at the start")),
     key("link.congestion", Kind::Text, Some("\"auto\""),
         "\"auto\", \"default\" or a name of 1 to 15 characters of a-z, 0-9, '_' and '-'",
-        "TCP congestion control; auto takes bbr where the kernel has it, on a path under 1 ms cubic.",
+        "TCP congestion control; auto: bbr where the kernel has it, cubic on a path under 1 ms.",
         Reload::NewConnections),
     key("link.keepalive", Kind::Text, Some("\"10s\""),
         "a duration from 1s to 1h, such as \"10s\"",

@@ -134,7 +134,8 @@ pub enum Streams {
 /// TCP congestion control of the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Congestion {
-    /// `bbr` where the kernel has it, else the kernel's default.
+    /// `cubic` on a path under a millisecond; else `bbr` where the kernel has it, else the kernel's
+    /// default.
     Auto,
     /// The kernel's default.
     Default,

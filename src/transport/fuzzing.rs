@@ -98,6 +98,11 @@ impl End {
         Ok(written)
     }
 
+    /// Seals one record of any type, to be written with the next frames; `plain` is at most 16 KiB.
+    pub fn seal_as(&mut self, kind: u8, plain: &[u8]) -> Result<(), tls::Error> {
+        self.layer.seal_as(kind, plain)
+    }
+
     /// The frames that have come.
     pub fn frames(&mut self) -> &mut Frames {
         &mut self.frames

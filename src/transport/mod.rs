@@ -228,6 +228,11 @@ impl Stream {
         sys::tcp::info(self.tcp.as_fd()).ok().map(|info| info.acknowledged)
     }
 
+    /// Chooses the congestion control, where `options` leave that to us.
+    pub fn suit_path(&self, options: &tcp::Options) {
+        tcp::suit_path(SockRef::from(&self.tcp), options);
+    }
+
     /// Lets the kernel hold at most this many bytes unsent.
     pub fn limit_unsent(&mut self, bytes: usize) {
         let bytes = u32::try_from(bytes).map_or(tcp::UNSENT_LIMIT, u32::next_power_of_two);

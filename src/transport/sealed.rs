@@ -104,6 +104,12 @@ impl Sealed {
         Ok(opened)
     }
 
+    /// Seals one record of any type.
+    #[cfg(fuzzing)]
+    pub(super) fn seal_as(&mut self, kind: u8, plain: &[u8]) -> Result<(), tls::Error> {
+        self.session.seal_as(kind, plain, &mut self.outgoing)
+    }
+
     fn seal_some(
         &mut self,
         frames: &mut Outgoing,

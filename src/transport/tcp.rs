@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::sys;
 
-/// Bytes that the kernel may hold unsent, on a fast line. Short, so that packets wait where the queue can decide
-/// about them.
+/// Bytes that the kernel may hold unsent, on a fast line. Short, so that packets wait where the queue
+/// can decide about them.
 pub const UNSENT_LIMIT: u32 = 128 * 1024;
 
 /// A connection whose path comes back after an outage is tried again after at most this long.
@@ -21,14 +21,15 @@ const RETRANSMIT_WITHIN: Duration = Duration::from_secs(1);
 const BACKLOG: u32 = 128;
 
 /// On a path whose round trip is shorter than this, BBR costs more than it brings: it paces with a
-/// timer for every segment, and a loss is made good within a round trip anyway. The least that is
-/// measured between two sites is about this.
+/// timer for every segment, and a loss is made good within a round trip anyway. Between two sites it
+/// is rarely shorter.
 const SHORT_PATH: Duration = Duration::from_millis(1);
 
 /// Which congestion control a connection uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Congestion {
-    /// BBR where the kernel has it and the round trip is at least a millisecond, otherwise CUBIC.
+    /// CUBIC where the round trip is shorter than a millisecond when a connection is taken into
+    /// use; else BBR, or the kernel's default where it has no BBR.
     Auto,
     /// The kernel's default.
     Default,
@@ -63,9 +64,7 @@ pub async fn dial(peer: SocketAddr, options: &Options) -> io::Result<TcpStream> 
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     tune(SockRef::from(&socket), options)?;
-    let stream = TcpSocket::from_std_stream(socket.into()).connect(peer).await?;
-    suit_path(&stream, options);
-    Ok(stream)
+    TcpSocket::from_std_stream(socket.into()).connect(peer).await
 }
 
 /// Listens on `address`, which need not exist yet.
@@ -82,21 +81,30 @@ pub fn listen(address: SocketAddr, options: &Options) -> io::Result<TcpListener>
 /// # Errors
 /// The connection is gone, or an option was refused.
 pub fn tune_accepted(stream: &TcpStream, options: &Options) -> io::Result<()> {
-    tune(SockRef::from(stream), options)?;
-    suit_path(stream, options);
-    Ok(())
+    tune(SockRef::from(stream), options)
 }
 
-/// Chooses the congestion control, where that is left to us: the round trip of TCP's handshake is
-/// known by now.
-fn suit_path(stream: &TcpStream, options: &Options) {
-    if options.congestion == Congestion::Auto {
-        let info = sys::tcp::info(stream.as_fd());
-        if !info.is_ok_and(|info| info.round_trip < SHORT_PATH) {
-            // Refused where the kernel does not have it; what it has serves as well.
-            let _ = SockRef::from(stream).set_tcp_congestion(b"bbr");
-        }
+/// Chooses the congestion control, where that is left to us, when a few round trips have been
+/// measured.
+pub(super) fn suit_path(socket: SockRef<'_>, options: &Options) {
+    if options.congestion != Congestion::Auto {
+        return;
     }
+    // The kernel calls a round trip that it has not measured yet very long.
+    let info = sys::tcp::info(socket.as_fd());
+    if is_long(info.ok().map(|info| info.least_round_trip)) {
+        socket.set_tcp_congestion(b"bbr").or_else(|_| set_default_congestion(&socket)).ok();
+    }
+}
+
+fn is_long(least_round_trip: Option<Duration>) -> bool {
+    least_round_trip.is_none_or(|least| least >= SHORT_PATH)
+}
+
+/// A socket may have been given another one before, or have it from its listener.
+fn set_default_congestion(socket: &SockRef<'_>) -> io::Result<()> {
+    let name = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
+    socket.set_tcp_congestion(name.trim_end().as_bytes())
 }
 
 /// Listens on `address` in place of `old`, which may listen on a part of it and goes on until it is
@@ -197,9 +205,9 @@ fn tune(socket: SockRef<'_>, options: &Options) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
     socket.set_tcp_user_timeout(Some(options.unacknowledged_limit))?;
     match &options.congestion {
-        // BBR comes when the path is known. A connection that began with it would be paced for good.
+        // `suit_path` follows. A connection that began with BBR would be paced for good.
         Congestion::Auto => socket.set_tcp_congestion(b"cubic").unwrap_or_default(),
-        Congestion::Default => {}
+        Congestion::Default => set_default_congestion(&socket).unwrap_or_default(),
         Congestion::Named(name) => socket.set_tcp_congestion(name.as_bytes())?,
     }
     if let Some(dscp) = options.dscp {
@@ -248,7 +256,6 @@ mod tests {
                 let socket = SockRef::from(stream);
                 assert!(socket.tcp_nodelay().unwrap());
                 assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_LIMIT);
-                assert!(socket.tcp_congestion().unwrap().starts_with(b"cubic\0"), "a short path");
                 assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
                 let class = if address.starts_with('[') {
                     socket.tclass_v6().unwrap()
@@ -258,6 +265,17 @@ mod tests {
                 assert_eq!(class >> 2, 46);
             }
         }
+    }
+
+    #[test]
+    fn a_path_is_long_from_a_millisecond_on_or_when_nothing_is_known() {
+        let micros = |count| is_long(Some(Duration::from_micros(count)));
+        assert_eq!(
+            [micros(10), micros(999), micros(1000), is_long(None)],
+            [false, false, true, true]
+        );
+        let unmeasured = Duration::from_micros(u32::MAX.into());
+        assert!(is_long(Some(unmeasured)));
     }
 
     #[tokio::test]

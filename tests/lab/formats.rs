@@ -235,3 +235,21 @@ fn start_over_ipv6(
     };
     (lab.start_from(VM1, &over_ipv6(VM1), vm1), lab.start_from(VM3, &over_ipv6(VM3), vm3))
 }
+
+#[test]
+fn a_long_path_has_bbr_at_both_ends() {
+    let lab = Lab::raise_after_failure();
+    lab.tool(&["emulate", "--delay", "5ms"]);
+    let _vm1 = lab.start(VM1, "");
+    let _vm3 = lab.start(VM3, "");
+    lab.await_tunnel();
+    if !lab.run(VM1, "sysctl -n net.ipv4.tcp_available_congestion_control").contains("bbr") {
+        eprintln!("this kernel has no bbr: not tested");
+        return;
+    }
+    for host in [VM1, VM3] {
+        let connection =
+            lab.run(host, "ss -Htin state established '( sport = :4641 or dport = :4641 )'");
+        assert!(connection.contains(" bbr ") && !connection.contains(" cubic "), "{connection}");
+    }
+}

@@ -201,6 +201,7 @@ impl Tunnel {
             accepts: Accepts::from_bits_truncate(hello.features),
             max_packet: usize::try_from(hello.max_packet).unwrap_or(MAX_PACKET),
         };
+        stream.suit_path(&self.tcp);
         match stream.park() {
             Ok(parked) => {
                 worker.tell(Command::Attach(id, Box::new(parked), limits));

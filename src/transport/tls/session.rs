@@ -103,6 +103,17 @@ impl Session {
         }
     }
 
+    /// Seals one record of any type.
+    #[cfg(fuzzing)]
+    pub fn seal_as(&mut self, kind: u8, plain: &[u8], sealed: &mut Window) -> Result<(), Error> {
+        match &mut self.state {
+            State::Established(established) => {
+                Ok(established.records.seal_as(kind, plain, sealed)?)
+            }
+            _ => Err(rustls::Error::HandshakeNotComplete.into()),
+        }
+    }
+
     /// The key that the peer has proved to hold, once the handshake is complete.
     pub fn peer(&self) -> Result<PublicKey, Error> {
         match &self.state {

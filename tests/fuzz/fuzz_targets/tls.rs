@@ -1,9 +1,10 @@
 //! A listener under TLS: strangers' bytes, and a peer's handshake with bytes changed on the way.
 //!
-//! Input: a first byte below 128 means that all that follows arrives as it is. Otherwise the peer
-//! shakes hands and sends frames, and what follows says what happens on the way, four bytes each:
-//! flight and direction, offset (big-endian), what the byte there is XORed with; nothing else than
-//! that may keep the two apart.
+//! Input: a first byte below 128 means that all that follows arrives as it is. From 192 on the peer
+//! shakes hands, and what follows are the records that it seals: content type, length, plaintext.
+//! Otherwise it shakes hands and sends frames, and what follows says what happens on the way, four
+//! bytes each: flight and direction, offset (big-endian), what the byte there is XORed with; nothing
+//! else than that may keep the two apart.
 
 #![no_main]
 
@@ -20,12 +21,39 @@ const MEMORY: usize = 256 * 1024;
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, rest)) = data.split_first() else { return };
-    if *first < 128 {
-        stranger(rest, usize::from(*first) * 16 + 1);
-    } else {
-        peer(rest);
+    match *first {
+        0..128 => stranger(rest, usize::from(*first) * 16 + 1),
+        128..192 => peer(rest),
+        192.. => records(rest, *first % 2 == 0),
     }
 });
+
+/// A peer, proved to be one, that seals whatever it likes.
+fn records(mut bytes: &[u8], dialler_speaks: bool) {
+    let (dialler, listener) = endpoints();
+    let mut dialler = End::dialler(dialler).expect("a session");
+    let mut listener = End::listener(listener).expect("a session");
+    for _ in 0..3 {
+        dialler.open().expect("nothing is wrong");
+        all(&mut listener, &dialler.write(None).expect("room")).expect("nothing is wrong");
+        all(&mut dialler, &listener.write(None).expect("room")).expect("nothing is wrong");
+    }
+    let (speaks, hears) =
+        if dialler_speaks { (&mut dialler, &mut listener) } else { (&mut listener, &mut dialler) };
+    let mut data = 0;
+    while let [kind, length, rest @ ..] = bytes {
+        let (plain, rest) = rest.split_at(rest.len().min((*length).into()));
+        speaks.seal_as(*kind, plain).expect("room");
+        data += plain.len();
+        if all(hears, &speaks.write(None).expect("room")).is_err() {
+            return;
+        }
+        while hears.frames().next().is_ok_and(|frame| frame.is_some()) {}
+        assert!(hears.write(None).expect("room").is_empty(), "nothing is answered at once");
+        bytes = rest;
+    }
+    assert!(hears.frames().capacity() <= data.max(MEMORY));
+}
 
 fn stranger(mut bytes: &[u8], piece: usize) {
     let mut listener = End::listener(&endpoints().1).expect("a session");
