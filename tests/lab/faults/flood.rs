@@ -8,6 +8,7 @@
 //!
 //! Strangers run with the least priority, for they stand for other machines.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
@@ -108,7 +109,8 @@ fn floods(vm1: &str, kind: &str) {
 }
 
 /// Connections from a host to VM1's port; those of VM2 come from eight addresses. Elsewhere strangers
-/// have processors of their own: here they get what the gateways and their hosts leave idle.
+/// have processors of their own; on a quiet machine `STRANGERS="chrt --idle 0"` leaves them what the
+/// gateways and their hosts don't need, so that what is measured is their attack and not their work.
 fn strangers(lab: &Lab, host: &str, kind: &str, count: usize) -> Process {
     let mut sources = String::new();
     for address in SOURCES.filter(|_| host == VM2).map(|host| format!("172.16.2.{host}")) {
@@ -117,10 +119,8 @@ fn strangers(lab: &Lab, host: &str, kind: &str, count: usize) -> Process {
     }
     let program = program();
     let program = program.display();
-    lab.spawn(
-        host,
-        &format!("chrt --idle 0 {program} 172.16.2.131:4641 {KEY} {kind} {count}{sources}"),
-    )
+    let nice = env::var("STRANGERS").unwrap_or_else(|_| "nice -n 19".to_owned());
+    lab.spawn(host, &format!("{nice} {program} 172.16.2.131:4641 {KEY} {kind} {count}{sources}"))
 }
 
 /// What of VM1's daemon strangers could use up.
