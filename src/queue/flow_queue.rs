@@ -28,6 +28,10 @@ const QUANTUM: i64 = 1514;
 /// queue is paid for by many (RFC 8290 section 4.1.3 takes half its queue).
 const OVERFLOW_BATCH: usize = 64;
 
+/// Packets that an empty flow keeps room for. What a burst has taken beyond that is given back, or
+/// bursts of many flows, one after the other, would take it many times.
+const KEPT: usize = 16;
+
 /// Why a packet left the queue unsent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
@@ -95,7 +99,7 @@ impl FlowQueue {
     /// Adds a packet, and hands what had to make room for it to `dropped`.
     pub fn enqueue(&mut self, packet: Queued, dropped: impl FnMut(Queued, Dropped)) {
         let index = bucket(packet.flow);
-        let footprint = packet.buffer.footprint();
+        let footprint = packet.footprint();
         let flow = &mut self.flows[index];
         flow.packets.push_back(packet);
         flow.held += footprint;
@@ -136,7 +140,7 @@ impl FlowQueue {
             if from_new && !self.old.is_empty() {
                 self.old.push_back(index);
             } else {
-                self.flows[index].listed = false;
+                self.flows[index].rest();
             }
         }
     }
@@ -216,9 +220,17 @@ impl FlowQueue {
 }
 
 impl Flow {
+    /// Nothing waits, and it has had its turn.
+    fn rest(&mut self) {
+        self.listed = false;
+        if self.packets.capacity() > KEPT {
+            self.packets = VecDeque::new();
+        }
+    }
+
     fn pop(&mut self, held: &mut usize) -> Option<Queued> {
         let packet = self.packets.pop_front()?;
-        let footprint = packet.buffer.footprint();
+        let footprint = packet.footprint();
         self.held -= footprint;
         *held -= footprint;
         Some(packet)

@@ -36,6 +36,11 @@ pub struct Queued {
 }
 
 impl Queued {
+    /// The memory it holds, in bytes: of a short packet most is not the packet's own.
+    fn footprint(&self) -> usize {
+        size_of::<Self>() + self.buffer.footprint()
+    }
+
     /// Marks congestion experienced instead of dropping, if the sender understands that.
     fn mark(&mut self) -> bool {
         self.ecn != Ecn::NotCapable && ecn::mark(self.buffer.packet_mut())

@@ -137,6 +137,27 @@ fn when_memory_runs_out_the_longest_flow_pays() {
 }
 
 #[test]
+fn bursts_of_many_flows_one_after_the_other_leave_no_memory_behind() {
+    let mut queue = queue(8 << 20);
+    for flow in 0..100 {
+        (0..5000).for_each(|_| queue.enqueue(packet(flow, 64, at(0)), |_, _| panic!("room")));
+        assert_eq!(flows_in_turn(&mut queue, at(0)).len(), 5000);
+    }
+    let room: usize = queue.flows.iter().map(|flow| flow.packets.capacity()).sum();
+    assert!(room <= FLOWS * KEPT, "for {room} packets");
+}
+
+#[test]
+fn short_packets_count_with_what_is_kept_about_them() {
+    let mut queue = queue(1 << 20);
+    let mut dropped = 0;
+    (0..50_000).for_each(|_| queue.enqueue(packet(1, 1, at(0)), |_, _| dropped += 1));
+    let waiting = flows_in_turn(&mut queue, at(0)).len();
+    assert_eq!(waiting + dropped, 50_000);
+    assert!(waiting * size_of::<Queued>() <= 1 << 20, "{waiting} wait");
+}
+
+#[test]
 fn new_parameters_keep_what_waits_as_far_as_it_has_room() {
     let mut queue = queue(1 << 20);
     for flow in 0..20 {
