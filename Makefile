@@ -38,7 +38,7 @@ help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
 	@echo 'make test    everything: lint, units, properties, the lab, the package (root)'
 	@echo 'make quick   units, properties and single-host checks, under two minutes'
-	@echo 'make bench   side by side with its peers, a quarter of an hour (root); shorter: QUICK=1,'
+	@echo 'make bench   side by side with its peers, half an hour (root); shorter: QUICK=1,'
 	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
 	@echo 'make fuzz    each parser of foreign bytes for a minute; TIME=600, TARGETS="tls frame"'
 	@echo 'make lint    format, clippy, shellcheck; salt-lint, yamllint and ruff (make salt-lint)'

@@ -58,11 +58,21 @@ def datagrams(snmp6):
 
 def busy_share(before, after):
     """Two readings of /proc/stat: the share of the processor that was not idle, stolen included."""
+    return 1 - shares(before, after)[3] - shares(before, after)[4]
+
+
+def stolen_share(before, after):
+    """Two readings of /proc/stat: the share of the processor that the host gave to others."""
+    return shares(before, after)[7]
+
+
+def shares(before, after):
+    """What the time between two readings of /proc/stat was spent on, of 1, in the order of
+    proc_stat(5); idle when there was none."""
     first, second = ([int(ticks) for ticks in text.split("\n")[0].split()[1:9]]
                      for text in (before, after))
     spent = [late - early for early, late in zip(first, second)]
-    idle = spent[3] + spent[4]
-    return 1 - idle / sum(spent) if sum(spent) else 0
+    return [ticks / sum(spent) for ticks in spent] if any(spent) else [0, 0, 0, 1, 0, 0, 0, 0]
 
 
 def processor_ticks(stat):

@@ -65,7 +65,9 @@ class Counters(unittest.TestCase):
         before = "cpu  100 0 100 1000 50 0 0 10 7 7\ncpu0 ...\n"
         after = "cpu  110 0 110 1060 60 5 0 15 9 9\ncpu0 ...\n"
         self.assertAlmostEqual(figures.busy_share(before, after), 0.3)
+        self.assertAlmostEqual(figures.stolen_share(before, after), 0.05)
         self.assertEqual(figures.busy_share(before, before), 0)
+        self.assertEqual(figures.stolen_share(before, before), 0)
 
     def test_a_process_may_be_called_anything(self):
         self.assertEqual(figures.processor_ticks(STAT), 200)

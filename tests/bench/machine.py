@@ -1,5 +1,6 @@
 """The machine a run was made on, as far as it explains the figures. Nothing names it."""
 
+import contextlib
 import os
 import platform
 import re
@@ -35,6 +36,14 @@ def busy(seconds=0.3):
     before = Path("/proc/stat").read_text()
     time.sleep(seconds)
     return figures.busy_share(before, Path("/proc/stat").read_text())
+
+
+@contextlib.contextmanager
+def stolen(shares):
+    """Adds to `shares` how much of the processor the host gave to others meanwhile, 0 to 1."""
+    before = Path("/proc/stat").read_text()
+    yield
+    shares.append(figures.stolen_share(before, Path("/proc/stat").read_text()))
 
 
 def field(file, pattern):

@@ -36,6 +36,9 @@ def text(results, ours):
     if results.busy:
         parts.append("processor used by others between measurements: median "
                      f"{figures.median(results.busy):.0%}, at most {max(results.busy):.0%}")
+    if results.stolen:
+        parts.append("taken away by the host during measurements: median "
+                     f"{figures.median(results.stolen):.1%}, at most {max(results.stolen):.1%}")
     for way, why in results.missing.items():
         parts.append(f"not measured: {way}: {why}")
     for failure in results.failures:

@@ -2,7 +2,7 @@
 
     {"version": 1, "machine": {…}, "plan": {…},
      "ways":  {NAME: {"version": …, "clean": {MEASURE: FIGURE}, "lines": {LINE: {MEASURE: FIGURE}}}},
-     "missing": {NAME: why}, "failures": […], "busy": [0.01, …]}
+     "missing": {NAME: why}, "failures": […], "busy": [0.01, …], "stolen": [0, …]}
     FIGURE = {"median": 1.5, "runs": [1, 1.5, null]}        null: that run failed, see "failures"
 """
 
@@ -38,6 +38,8 @@ class Results:
         self.failures = []
         # How busy others kept the processor just before each measurement, 0 to 1.
         self.busy = []
+        # How much of it the host took away during each measurement, 0 to 1.
+        self.stolen = []
         self.clean = {}
         self.lines = {}
 
@@ -82,7 +84,8 @@ class Results:
             }
         return {"version": 1, "machine": self.machine, "plan": self.plan, "ways": ways,
                 "missing": self.missing, "failures": self.failures,
-                "busy": [rounded(share) for share in self.busy]}
+                "busy": [rounded(share) for share in self.busy],
+                "stolen": [rounded(share) for share in self.stolen]}
 
 
 def rounded(value):
