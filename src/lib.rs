@@ -13,7 +13,7 @@
 //! - [`netlink`]: the TUN interface in the kernel: MTU, addresses and routes, set and kept.
 //! - [`link`]: the session with the peer as state machines, without sockets or clock.
 //! - [`datapath`]: the walk of a packet, out and in, step by step.
-//! - [`transport`]: one connection to the peer: dial, accept, socket options, frames in and out.
+//! - [`transport`]: one connection to the peer: dial, accept, socket options, TLS, frames in and out.
 //! - [`queue`]: what waits between the TUN interface and the connection, and what is dropped.
 //! - [`tun`]: packets to and from the kernel: the device, the vnet header, what a peer may hand it,
 //!   software GSO.

@@ -1,4 +1,5 @@
-//! From the connection to the TUN queue: steps 1 to 6.
+//! From the connection to the TUN queue: steps 3 to 6. What has been read by then, and opened, is
+//! the connection's doing.
 
 use std::net::IpAddr;
 use std::sync::Arc;

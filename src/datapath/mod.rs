@@ -8,12 +8,12 @@
 //! 4. dequeue it, when the connection can take more
 //! 5. segment it, only if the peer can't take it whole
 //! 6. put the frame header in front of it
-//! 7. hand it to the connection, whose layer seals it
+//! 7. hand it to the connection, whose layer seals it when it is its turn
 //! 8. write to TCP
 //!
-//! In, from the peer to the kernel ([`inbound`]):
+//! In, from the peer to the kernel ([`inbound`], but for the first two):
 //!
-//! 1. read from TCP
+//! 1. read from TCP ([`Stream::read`](crate::transport::Stream::read))
 //! 2. open what the peer's layer sealed
 //! 3. take whole frames out of the bytes
 //! 4. sanitise the packet and rebuild the header that the kernel wants before it

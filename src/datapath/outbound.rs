@@ -320,7 +320,7 @@ impl Outbound {
         room
     }
 
-    /// Undoes steps 6 and 7 for what is not yet on its way, because its connection is over.
+    /// Undoes steps 6 and 7 for what is neither sealed nor on its way, because its connection is over.
     pub fn take_back(&mut self, stream: &mut Stream, now: Time) {
         let mut again: Vec<_> = stream
             .take_unsent()

@@ -1,4 +1,5 @@
-//! Frames on their way out: whole frames in, vectored writes out.
+//! Frames on their way out: whole frames in; out come vectored writes, or, where a layer seals them
+//! first, whole frames again.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

@@ -97,7 +97,8 @@ impl Sealed {
         }
     }
 
-    /// Goes on with the handshake, as far as what has come allows. Says whether it is complete.
+    /// Opens what has come, as far as it goes: messages of the handshake first, which says whether it
+    /// is complete, then data, which is added to `plain`.
     pub(super) fn open(&mut self, plain: &mut Window) -> Result<Opened, tls::Error> {
         let opened = self.session.open(self.incoming.filled_mut(), plain, &mut self.outgoing)?;
         self.incoming.take(opened.consumed);

@@ -72,7 +72,7 @@ def shares(before, after):
     first, second = ([int(ticks) for ticks in text.split("\n")[0].split()[1:9]]
                      for text in (before, after))
     spent = [late - early for early, late in zip(first, second)]
-    return [ticks / sum(spent) for ticks in spent] if any(spent) else [0, 0, 0, 1, 0, 0, 0, 0]
+    return [ticks / sum(spent) for ticks in spent] if sum(spent) else [0, 0, 0, 1, 0, 0, 0, 0]
 
 
 def processor_ticks(stat):

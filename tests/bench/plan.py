@@ -25,7 +25,6 @@ class Plan:
     # Whether the ways were named, not those of a run unasked.
     chosen: bool
     rounds: int
-    line_rounds: int
     flow: float
     ping: float
     datagrams: float
@@ -57,7 +56,7 @@ def plan(ways, only=(), lines=None, clean=True, rounds=None, quick=False):
     flow, ping, datagrams, settle, line = lengths
     return Plan(
         ways=by_default if clean else [], line_ways=on_lines if lines else [], lines=lines,
-        clean=clean, chosen=bool(only), rounds=rounds or (1 if quick else 3), line_rounds=rounds or (1 if quick else 3),
+        clean=clean, chosen=bool(only), rounds=rounds or (1 if quick else 3),
         flow=flow, ping=ping, datagrams=datagrams, settle=settle, line=line)
 
 

@@ -109,8 +109,9 @@ fn floods(vm1: &str, kind: &str) {
 }
 
 /// Connections from a host to VM1's port; those of VM2 come from eight addresses. Elsewhere strangers
-/// have processors of their own; on a quiet machine `STRANGERS="chrt --idle 0"` leaves them what the
-/// gateways and their hosts don't need, so that what is measured is their attack and not their work.
+/// have processors of their own, here they are nice; on a quiet machine `STRANGERS_UNDER="chrt --idle 0"`
+/// leaves them only what the gateways and their hosts don't need, so that what is measured is their
+/// attack and not their work.
 fn strangers(lab: &Lab, host: &str, kind: &str, count: usize) -> Process {
     let mut sources = String::new();
     for address in SOURCES.filter(|_| host == VM2).map(|host| format!("172.16.2.{host}")) {
@@ -119,7 +120,7 @@ fn strangers(lab: &Lab, host: &str, kind: &str, count: usize) -> Process {
     }
     let program = program();
     let program = program.display();
-    let nice = env::var("STRANGERS").unwrap_or_else(|_| "nice -n 19".to_owned());
+    let nice = env::var("STRANGERS_UNDER").unwrap_or_else(|_| "nice -n 19".to_owned());
     lab.spawn(host, &format!("{nice} {program} 172.16.2.131:4641 {KEY} {kind} {count}{sources}"))
 }
 
