@@ -11,7 +11,7 @@ mod sessions;
 mod snapshot;
 mod workers;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -117,8 +117,6 @@ pub struct Tunnel {
     repeats: Repeats<(Complaint, IpAddr)>,
     /// What has been said of workers that can't read their queues.
     unreadable: Repeats<usize>,
-    /// Of whom it was said last.
-    unreadable_told: HashSet<usize>,
     flap: Flap,
 }
 
@@ -188,7 +186,6 @@ impl Tunnel {
             started: now,
             repeats: Repeats::new(MINUTE, COMPLAINTS),
             unreadable: Repeats::new(MINUTE, streams.into()),
-            unreadable_told: HashSet::new(),
             flap: Flap::new(MINUTE, UPS_AND_DOWNS),
         };
         if parameters::plaintext(settings) {

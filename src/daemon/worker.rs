@@ -180,9 +180,7 @@ impl Worker {
         let Some(tun) = self.tun.as_ref().filter(|_| !waits) else { return false };
         match self.outbound.read(tun, now) {
             Ok(some) => {
-                if self.retry_at.take().is_some() {
-                    self.report(Event::Readable(self.index));
-                }
+                self.retry_at = None;
                 return some;
             }
             Err(Unreadable::Gone(InterfaceGone)) => self.lose_interface(),
@@ -233,6 +231,7 @@ impl Worker {
     }
 
     fn take_interface(&mut self, queue: Opened) {
+        self.retry_at = None;
         match queue.watch() {
             Ok(tun) if self.enabled || tun.attach(false).is_ok() => {
                 self.tun = Some(Arc::new(tun));

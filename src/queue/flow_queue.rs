@@ -28,7 +28,7 @@ const QUANTUM: i64 = 1514;
 /// queue is paid for by many (RFC 8290 section 4.1.3 takes half its queue).
 const OVERFLOW_BATCH: usize = 64;
 
-/// Packets that an empty flow keeps room for. What a burst has taken beyond that is given back, or
+/// Packets that every flow keeps room for. What a burst has taken beyond that is given back, or
 /// bursts of many flows, one after the other, would take it many times.
 const KEPT: usize = 16;
 
@@ -140,7 +140,7 @@ impl FlowQueue {
             if from_new && !self.old.is_empty() {
                 self.old.push_back(index);
             } else {
-                self.flows[index].rest();
+                self.flows[index].listed = false;
             }
         }
     }
@@ -220,16 +220,12 @@ impl FlowQueue {
 }
 
 impl Flow {
-    /// Nothing waits, and it has had its turn.
-    fn rest(&mut self) {
-        self.listed = false;
-        if self.packets.capacity() > KEPT {
-            self.packets = VecDeque::new();
-        }
-    }
-
     fn pop(&mut self, held: &mut usize) -> Option<Queued> {
         let packet = self.packets.pop_front()?;
+        let room = self.packets.capacity();
+        if room > KEPT && self.packets.len() < room / 4 {
+            self.packets.shrink_to(room / 2);
+        }
         let footprint = packet.footprint();
         self.held -= footprint;
         *held -= footprint;

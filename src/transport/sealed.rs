@@ -97,8 +97,8 @@ impl Sealed {
         }
     }
 
-    /// Opens what has come, as far as it goes: messages of the handshake first, which says whether it
-    /// is complete, then data, which is added to `plain`.
+    /// Opens what has come: messages of the handshake, then data, which is added to `plain`. Says
+    /// whether the handshake is complete, and whether the peer has closed.
     pub(super) fn open(&mut self, plain: &mut Window) -> Result<Opened, tls::Error> {
         let opened = self.session.open(self.incoming.filled_mut(), plain, &mut self.outgoing)?;
         self.incoming.take(opened.consumed);

@@ -58,7 +58,8 @@ def datagrams(snmp6):
 
 def busy_share(before, after):
     """Two readings of /proc/stat: the share of the processor that was not idle, stolen included."""
-    return 1 - shares(before, after)[3] - shares(before, after)[4]
+    _, _, _, idle, waiting, *_ = shares(before, after)
+    return 1 - (idle + waiting)
 
 
 def stolen_share(before, after):

@@ -58,7 +58,6 @@ impl Tunnel {
             Event::Unreadable(worker, error) => {
                 let now = Time::now();
                 if let Some(repeats) = self.unreadable.happened(worker, now) {
-                    self.unreadable_told.insert(worker);
                     report!(
                         messages::INTERFACE_UNREADABLE,
                         interface = self.interface.name(),
@@ -68,15 +67,6 @@ impl Tunnel {
                     );
                 }
                 self.interface.disturbed(now);
-            }
-            Event::Readable(worker) => {
-                if self.unreadable_told.remove(&worker) {
-                    report!(
-                        messages::INTERFACE_READABLE,
-                        interface = self.interface.name(),
-                        worker = worker
-                    );
-                }
             }
             Event::Orphans(packets) => {
                 let heir = (0..)

@@ -60,8 +60,6 @@ pub enum Event {
     /// The worker with this index can't read its TUN queue, and goes on trying; said once, until it
     /// can.
     Unreadable(usize, io::Error),
-    /// It can again.
-    Readable(usize),
     /// What waited when the worker was taken out of the flow hash.
     Orphans(Vec<Queued>),
     /// The worker with this index goes round its loop.

@@ -143,8 +143,22 @@ fn bursts_of_many_flows_one_after_the_other_leave_no_memory_behind() {
         (0..5000).for_each(|_| queue.enqueue(packet(flow, 64, at(0)), |_, _| panic!("room")));
         assert_eq!(flows_in_turn(&mut queue, at(0)).len(), 5000);
     }
-    let room: usize = queue.flows.iter().map(|flow| flow.packets.capacity()).sum();
-    assert!(room <= FLOWS * KEPT, "for {room} packets");
+    assert!(room(&queue) <= FLOWS * KEPT, "for {} packets", room(&queue));
+}
+
+#[test]
+fn what_overflows_leaves_no_memory_behind_either() {
+    let mut queue = queue(1 << 20);
+    for flow in 0..FLOWS as u64 {
+        (0..1000).for_each(|_| queue.enqueue(packet(flow, 40, at(0)), |_, _| {}));
+    }
+    let waiting = queue.depth(at(0)).packets;
+    assert!(room(&queue) <= 4 * waiting + FLOWS * KEPT, "{} for {waiting}", room(&queue));
+}
+
+/// Packets that memory is held for.
+fn room(queue: &FlowQueue) -> usize {
+    queue.flows.iter().map(|flow| flow.packets.capacity()).sum()
 }
 
 #[test]
