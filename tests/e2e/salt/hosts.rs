@@ -99,6 +99,8 @@ fn the_dialling_end_may_sit_behind_nat(lab: &Lab) {
         let expected = ["tunnel64d-tun0-config", "tunnel64d-tun0-running"];
         assert_eq!(run.succeeds().changed(), expected, "{}", run.text());
     }
+    // A session that is up stays, also one that VM3 has dialled.
+    lab.machine(VM1).run("systemctl restart tunnel64d@tun0");
     await_islands(lab);
     let seen = lab.run(VM3, "ss -Htn state established '( sport = :4641 )' | awk '{print $4}'");
     assert!(!seen.is_empty());
