@@ -235,7 +235,7 @@ impl Outbound {
 
     /// Everything that waits, for another stream to send.
     pub fn take_queue(&mut self) -> Vec<Queued> {
-        self.queue.drain().collect()
+        self.queue.take_all()
     }
 
     /// Drops everything that waits: it is too old to be of use.

@@ -28,8 +28,8 @@ const QUANTUM: i64 = 1514;
 /// queue is paid for by many (RFC 8290 section 4.1.3 takes half its queue).
 const OVERFLOW_BATCH: usize = 64;
 
-/// Packets that every flow keeps room for. What a burst has taken beyond that is given back, or
-/// bursts of many flows, one after the other, would take it many times.
+/// Room for so many packets is never taken back from a flow. What a burst has taken beyond that is,
+/// or bursts of many flows, one after the other, would take it many times.
 const KEPT: usize = 16;
 
 /// Why a packet left the queue unsent.
@@ -77,8 +77,9 @@ struct Flow {
 }
 
 impl FlowQueue {
-    /// An empty queue that holds at most `limit` bytes of memory, or a single packet. With `mark`
-    /// packets whose senders understand it are marked instead of dropped.
+    /// An empty queue that holds at most `limit` bytes of packets and of what is kept about each, or
+    /// a single packet. With `mark` packets whose senders understand it are marked instead of
+    /// dropped.
     pub fn new(parameters: Parameters, limit: usize, mark: bool) -> Self {
         Self {
             parameters,
@@ -145,14 +146,12 @@ impl FlowQueue {
         }
     }
 
-    /// Everything that waits, a flow at a time, each in order.
-    pub fn drain(&mut self) -> impl Iterator<Item = Queued> + '_ {
-        let listed: Vec<_> = self.new.drain(..).chain(self.old.drain(..)).collect();
-        self.held = 0;
-        listed.into_iter().flat_map(|index| {
-            let flow = std::mem::take(&mut self.flows[index]);
-            flow.packets
-        })
+    /// Takes everything that waits, a flow at a time, each in order.
+    pub fn take_all(&mut self) -> Vec<Queued> {
+        let Self { flows, new, old, held, .. } = self;
+        *held = 0;
+        let listed = new.drain(..).chain(old.drain(..));
+        listed.flat_map(|index| std::mem::take(&mut flows[index]).packets).collect()
     }
 
     /// The memory that its packets hold, in bytes.
