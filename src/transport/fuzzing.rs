@@ -1,5 +1,5 @@
-//! The two ways in for a peer's bytes, without a socket: there with `--cfg fuzzing` only, for
-//! `tests/fuzz`.
+//! The two ways in for a peer's bytes, without a socket: there for `tests/fuzz` only, which means
+//! with `--cfg fuzzing` and, so that the seeds are tried, in debug builds.
 
 use std::io;
 
@@ -27,7 +27,7 @@ impl Frames {
     }
 
     /// The next whole frame, as [`Stream::next_frame`](super::Stream::next_frame).
-    pub fn next(&mut self) -> Result<Option<Frame<'_>>, Malformed> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Malformed> {
         incoming::next_frame(&mut self.0)
     }
 

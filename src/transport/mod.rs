@@ -4,7 +4,7 @@
 //! is what the data path holds: it never blocks, takes whole frames and gives whole frames. What
 //! protects the bytes between the two ends is its layer: TLS, or nothing.
 
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, debug_assertions))]
 pub mod fuzzing;
 mod incoming;
 pub mod keys;

@@ -106,7 +106,7 @@ impl Sealed {
     }
 
     /// Seals one record of any type.
-    #[cfg(fuzzing)]
+    #[cfg(any(fuzzing, debug_assertions))]
     pub(super) fn seal_as(&mut self, kind: u8, plain: &[u8]) -> Result<(), tls::Error> {
         self.session.seal_as(kind, plain, &mut self.outgoing)
     }

@@ -318,7 +318,7 @@ fn unexpected(kind: u8) -> Error {
 }
 
 /// What no end of ours does, or only after a very long time.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, debug_assertions))]
 impl Records {
     pub fn seal_as(&mut self, kind: u8, plain: &[u8], sealed: &mut Window) -> Result<(), Error> {
         self.sealing.seal(kind, plain, sealed)
