@@ -3,7 +3,6 @@
 
 // The ways in that `frame` and `tls` take are not there in a release.
 #![cfg(any(fuzzing, debug_assertions))]
-#![allow(clippy::unwrap_used)]
 
 #[path = "fuzz/lib.rs"]
 mod fuzz;

@@ -8,7 +8,8 @@ use tunnel64d::packet::offload::{Accepts, Offload};
 use tunnel64d::tun::sanitise::Sanitiser;
 use tunnel64d::tun::segment::segment;
 
-#[allow(dead_code)] // The library's own tests use all of it.
+// The library's own tests use all of it. All of it is test code, though not of a test module here.
+#[allow(dead_code, clippy::unwrap_used)]
 #[path = "../../src/packet/samples.rs"]
 mod samples;
 
