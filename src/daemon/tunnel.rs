@@ -33,6 +33,7 @@ use crate::service::messages;
 use crate::service::notify::Notifier;
 use crate::service::repeat::Repeats;
 use crate::service::trouble::Trouble;
+use crate::sys;
 use crate::time::Time;
 use crate::transport::{Protection, tcp};
 use crate::wire::bye::Reason;
@@ -61,6 +62,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 const COMPLAINTS: usize = 256;
 const UPS_AND_DOWNS: usize = 10;
 const WORDINGS: usize = 10;
+
+/// So long after somebody has connected, what strangers took is given back, if none is left. Not
+/// oftener: the next ones would take it again at once.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// What there is to complain of about an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,6 +123,8 @@ pub struct Tunnel {
     /// What has been said of workers that can't read their queues.
     unreadable: Repeats<usize>,
     flap: Flap,
+    /// When memory is given back, if anybody has connected since it last was.
+    tidy: Option<Time>,
 }
 
 impl Tunnel {
@@ -187,6 +194,7 @@ impl Tunnel {
             repeats: Repeats::new(MINUTE, COMPLAINTS),
             unreadable: Repeats::new(MINUTE, streams.into()),
             flap: Flap::new(MINUTE, UPS_AND_DOWNS),
+            tidy: None,
         };
         if parameters::plaintext(settings) {
             report!(messages::PLAINTEXT);
@@ -279,6 +287,7 @@ impl Tunnel {
             self.listening.as_ref().and_then(Listening::due),
             self.interface.due(),
             self.flap.due(),
+            self.tidy.filter(|_| self.arrivals.greeted.is_empty()),
             self.watchdog.as_ref().map(Watchdog::due),
         ]
         .into_iter()
@@ -294,6 +303,7 @@ impl Tunnel {
         }
         self.update_carrier(now);
         self.sum_up(now);
+        self.tidy(now);
         self.feed_watchdog(now);
     }
 
@@ -302,6 +312,14 @@ impl Tunnel {
         let Some(listening) = &mut self.listening else { return };
         if listening.poll(now) {
             inherited::keep_port(&self.notifier, listening.port());
+        }
+    }
+
+    /// Gives memory back that greetings have taken: the allocator would keep it.
+    fn tidy(&mut self, now: Time) {
+        if self.arrivals.greeted.is_empty() && self.tidy.is_some_and(|due| due <= now) {
+            sys::memory::give_back();
+            self.tidy = None;
         }
     }
 

@@ -28,7 +28,7 @@ use crate::wire::hello::Hello;
 use crate::{note, report};
 
 use super::snapshot::Connection;
-use super::{Complaint, Tunnel};
+use super::{Complaint, TIDY, Tunnel};
 
 impl Tunnel {
     pub(super) fn dial_what_is_due(&mut self) {
@@ -83,6 +83,7 @@ impl Tunnel {
         if tcp::tune_accepted(&tcp, &self.tcp).is_err() {
             return self.peers.leave(peer.ip());
         }
+        self.tidy.get_or_insert(Time::now() + TIDY);
         let protection = self.protection.clone();
         self.arrivals.greeted.spawn(async move { (peer, greet(tcp, peer, &protection).await) });
     }
