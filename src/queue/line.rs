@@ -174,10 +174,11 @@ impl Line {
         self.measure(now, seen, standing >= slack / 2);
         self.judge(now, standing, slack);
         let rate = self.rate().unwrap_or(seen.delivery_rate);
-        let busy = self.is_busy();
+        // Acknowledgements come in bunches: for a moment even a busy line has less on its way.
+        let used = self.window.is_some_and(|window| self.out > window / 2);
         let rest = seen
             .probes
-            .is_some_and(|probes| self.rest.is_due(now, probes, busy, self.out, seen.round_trip));
+            .is_some_and(|probes| self.rest.is_due(now, probes, used, self.out, seen.round_trip));
         let Some(window) = &mut self.window else { return self.ahead };
         if rest {
             return 0;

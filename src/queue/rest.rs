@@ -17,6 +17,10 @@ const TRUSTED: Duration = Duration::from_secs(10);
 /// How far we may be out: the kernel counts in ticks of up to 10 ms, and we look once in a while.
 const MARGIN: Duration = Duration::from_millis(15);
 
+/// A look at the connection that was longer ago says nothing of when something began: silence for
+/// as long as that would cost as much as a probe.
+const UNSURE: Duration = Duration::from_millis(100);
+
 /// What BBR says of its probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probes {
@@ -29,9 +33,26 @@ pub struct Probes {
 /// Knows since when the congestion control trusts its round trip.
 #[derive(Debug, Default)]
 pub struct Rest {
-    trusted: Option<(Duration, Time)>,
+    trusted: Option<Trusted>,
     /// The end of the silence that has begun.
     until: Option<Time>,
+    looked: Option<Time>,
+}
+
+/// A round trip that is trusted since some moment between `earliest` and `latest`.
+#[derive(Debug, Clone, Copy)]
+struct Trusted {
+    round_trip: Duration,
+    earliest: Time,
+    latest: Time,
+}
+
+impl Trusted {
+    /// One that is noticed now; nothing of it was to be seen at `before`.
+    fn noticed(round_trip: Duration, before: Option<Time>, now: Time) -> Self {
+        let earliest = before.filter(|before| now - *before <= UNSURE).unwrap_or(now);
+        Self { round_trip, earliest, latest: now }
+    }
 }
 
 impl Rest {
@@ -46,22 +67,26 @@ impl Rest {
         round_trip: Duration,
     ) -> bool {
         let least = probes.least_round_trip;
-        let known = self.trusted.filter(|(trusted, _)| *trusted == least && !probes.under_way);
-        let Some((_, since)) = known else {
-            *self = Self { trusted: Some((least, now)), until: None };
+        let looked = self.looked.replace(now);
+        let known = self.trusted.filter(|trusted| trusted.round_trip == least && !probes.under_way);
+        let Some(Trusted { earliest, latest, .. }) = known else {
+            self.trusted = Some(Trusted::noticed(least, looked, now));
+            self.until = None;
             return false;
         };
-        let end = since + TRUSTED + MARGIN;
+        let end = latest + TRUSTED + MARGIN;
         if now >= end {
-            self.until = None;
             if out == 0 {
-                // The first acknowledgement from now will be trusted.
-                self.trusted = Some((least, now + least));
+                // The first acknowledgement from now will be trusted; after a silence that was kept
+                // none was before.
+                let before = looked.filter(|_| self.until.is_none());
+                self.trusted = Some(Trusted::noticed(least, before, now + least));
             }
+            self.until = None;
             // With something on its way it was in vain, and a probe follows.
             return false;
         }
-        if busy && now + round_trip + MARGIN * 2 >= end {
+        if busy && now + round_trip + MARGIN >= earliest + TRUSTED {
             self.until = Some(end);
         }
         self.until.is_some()
@@ -110,6 +135,30 @@ mod tests {
         assert!(!due(80_000, false));
         assert!(!due(80_300, true));
         assert!(due(90_300, false));
+    }
+
+    #[test]
+    fn silence_begins_for_the_earliest_and_ends_for_the_latest_moment_of_what_was_noticed() {
+        let mut rest = Rest::default();
+        let mut due = |now, least, out| rest.is_due(at(now), probes(least), true, out, ROUND_TRIP);
+        assert!(!due(50_000, 21, 1));
+        assert!(!due(50_050, 20, 1), "trusted since then, or since the look before");
+        assert!(!due(59_956, 20, 1));
+        assert!(due(59_957, 20, 1), "all has arrived by 60 s, and 15 ms to spare");
+        assert!(due(60_064, 20, 0));
+        assert!(!due(60_065, 20, 0));
+        assert!(!due(70_041, 20, 1), "what was trusted after the silence is known exactly");
+        assert!(due(70_042, 20, 1));
+    }
+
+    #[test]
+    fn a_look_long_ago_makes_no_silence_longer() {
+        let mut rest = Rest::default();
+        let mut due = |now, least| rest.is_due(at(now), probes(least), true, 1, ROUND_TRIP);
+        assert!(!due(50_000, 21));
+        assert!(!due(50_101, 20));
+        assert!(!due(60_057, 20));
+        assert!(due(60_058, 20));
     }
 
     #[test]
