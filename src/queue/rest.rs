@@ -5,7 +5,7 @@
 //! `net/ipv4/tcp_bbr.c`), which costs a slow line a fiftieth of what it carries. It does without
 //! when sending begins again after a silence just then: the first acknowledgement tells. So shortly
 //! before, nothing is handed out until everything has arrived; that costs one round trip and twice
-//! [`MARGIN`].
+//! [`MARGIN`], and where the moment is not known exactly, what it may lie earlier.
 
 use std::time::Duration;
 
