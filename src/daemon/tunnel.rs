@@ -123,7 +123,7 @@ pub struct Tunnel {
     /// What has been said of workers that can't read their queues.
     unreadable: Repeats<usize>,
     flap: Flap,
-    /// When memory is given back, if anybody has connected since it last was.
+    /// When memory is given back at the earliest, if anybody has connected since it last was.
     tidy: Option<Time>,
 }
 

@@ -98,7 +98,10 @@ fn floods(vm1: &str, kind: &str) {
         strangers[1].output(),
     );
     assert_eq!(after.descriptors, before.descriptors);
-    assert!(after.resident < before.resident + 2 * 1024, "{} KiB", after.resident);
+    // What waits of the stream comes and goes.
+    eventually("memory comes back", Duration::from_secs(5), || {
+        State::of(&vm1).resident < before.resident + 2 * 1024
+    });
     assert!(most.resident < before.resident + 16 * 1024, "{} KiB", most.resident);
     // Timing is the machine's: a hard bound would fail on a busy one.
     assert!(busy > 0.3 * quiet, "{busy} of {quiet} MB/s");
