@@ -226,3 +226,31 @@ fn another_connection_starts_without_a_window() {
     assert!(!line.is_bounded());
     assert_eq!(line.ahead(), AHEAD_MOST);
 }
+
+#[test]
+fn silence_is_kept_also_where_acknowledgements_in_a_bunch_have_emptied_a_part_of_the_window() {
+    let probes = Probes { least_round_trip: LEAST, under_way: false };
+    let given = |in_flight| {
+        let mut line = Line::new(Duration::from_millis(5));
+        line.set_ahead(2_500_000);
+        line.window = Some(WINDOW_LEAST);
+        let began = Time::since_boot(Duration::from_secs(50));
+        let mut look = |now, in_flight| {
+            let seen = Seen {
+                acknowledged: 0,
+                delivery_rate: 2_500_000,
+                round_trip: LEAST,
+                least_round_trip: LEAST,
+                in_flight,
+                unsent: 0,
+                probes: Some(probes),
+            };
+            line.look(now, seen)
+        };
+        look(began, 60_000);
+        look(began + Duration::from_millis(9_990), in_flight)
+    };
+    // The window is what the line carries in 27.5 ms: 68,750 bytes.
+    assert_eq!(given(36_000), 0);
+    assert!(given(20_000) > 0, "a line that is not busy gains nothing");
+}
