@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::consume_budget;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Endpoint;
@@ -367,6 +368,7 @@ async fn hear(stream: &mut Stream) -> Result<Hello, Failure> {
         }
         stream.readable().await.map_err(closed)?;
         stream.read().map_err(closed)?;
+        consume_budget().await;
     }
 }
 

@@ -103,6 +103,11 @@ impl End {
         self.layer.seal_as(kind, plain)
     }
 
+    /// Bytes of memory that are held for records that are not complete, or wait for others.
+    pub fn held(&self) -> usize {
+        self.layer.held()
+    }
+
     /// The frames that have come.
     pub fn frames(&mut self) -> &mut Frames {
         &mut self.frames

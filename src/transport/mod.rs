@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::task::consume_budget;
 
 use crate::packet::buffer::{self, Buffer, Pool};
 use crate::sys;
@@ -171,6 +172,8 @@ impl Stream {
             if let Err(error) = self.read() {
                 return Err(unwrap_tls(error));
             }
+            // Whoever never stops sending must not keep the runtime, nor the caller's bound, waiting.
+            consume_budget().await;
         }
     }
 
@@ -368,7 +371,7 @@ impl Stream {
             match self.tcp.try_read(&mut rest) {
                 Ok(0) => return,
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-                _ => {}
+                _ => consume_budget().await,
             }
         }
     }

@@ -105,6 +105,12 @@ impl Sealed {
         Ok(opened)
     }
 
+    /// Bytes of memory that are held for what came and is not complete.
+    #[cfg(any(fuzzing, debug_assertions))]
+    pub(super) fn held(&self) -> usize {
+        self.incoming.capacity()
+    }
+
     /// Seals one record of any type.
     #[cfg(any(fuzzing, debug_assertions))]
     pub(super) fn seal_as(&mut self, kind: u8, plain: &[u8]) -> Result<(), tls::Error> {

@@ -1,6 +1,8 @@
 use super::*;
 use keys::PrivateKey;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 /// What each end hears when one of them does not take the other's key.
 async fn refused(dialler: tls::Endpoint, listener: tls::Endpoint) -> [HandshakeError; 2] {
@@ -40,4 +42,22 @@ async fn whose_key_is_refused_is_told_so() {
     let [dialler, listener] = refused(end(&a, &b), end(&other, &a)).await;
     assert!(matches!(dialler, HandshakeError::Tls(tls::Error::UnknownKey(k)) if k == key));
     assert!(matches!(listener, HandshakeError::Tls(tls::Error::Refused(k)) if k == key));
+}
+
+#[tokio::test]
+async fn who_does_not_come_to_an_end_of_a_message_is_sent_away() {
+    let [key, other] = [0; 2].map(|_| PrivateKey::generate().unwrap());
+    let ours = Protection::Tls(tls::Endpoint::new(&key, vec![other.public()]).unwrap());
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = port.local_addr().unwrap();
+    let (stranger, accepted) = tokio::join!(TcpStream::connect(address), port.accept());
+    let (mut stranger, mut accepted) =
+        (stranger.unwrap(), Stream::accepted(accepted.unwrap().0, address, &ours).unwrap());
+    // A ClientHello of 64 KiB, a byte a record; the half of it that comes would be awaited for ever.
+    let message = [1, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat(0));
+    let records = message.flat_map(|byte| [22, 3, 1, 0, 1, byte]);
+    let some: Vec<u8> = records.take(40_000).collect();
+    stranger.write_all(&some).await.unwrap();
+    let end = timeout(Duration::from_secs(5), accepted.handshake()).await.expect("an end");
+    assert!(matches!(end, Err(HandshakeError::Tls(tls::Error::NotTls))), "{end:?}");
 }

@@ -16,6 +16,9 @@ use tunnel64d::wire::frame::MAX_PACKET;
 /// Longer than all that either end says in a handshake.
 const MEMORY: usize = 256 * 1024;
 
+/// What a stranger may have us hold of a message that is not complete.
+const UNFINISHED: usize = 64 * 1024;
+
 /// Tries one input.
 pub fn run(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
@@ -67,6 +70,7 @@ fn stranger(mut bytes: &[u8], piece: usize) {
     }
     assert_eq!(listener.frames().next_frame().map(|frame| frame.is_none()), Ok(true));
     assert_eq!(listener.frames().capacity(), 0, "nothing was opened");
+    assert!(listener.held() <= UNFINISHED);
     assert!(listener.write(None).expect("room").len() < MEMORY);
 }
 

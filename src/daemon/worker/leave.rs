@@ -83,7 +83,10 @@ async fn take_leave(
     stream.say_last(Kind::Bye, bye::body(reason, "")).await?;
     loop {
         while inbound.deliver(&mut stream, tun)?.heard {}
-        if !stream.read()? {
+        if stream.read()? {
+            // A peer that never stops sending must not keep the worker, nor the bound, waiting.
+            yield_now().await;
+        } else {
             stream.readable().await?;
         }
     }

@@ -1,10 +1,15 @@
+use std::io::Write;
+
 use futures_util::poll;
 use nix::fcntl::OFlag;
 use nix::unistd::{pipe, pipe2};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::packet::offload::Accepts;
 use crate::queue::codel;
+use crate::transport::Protection;
+use crate::wire::frame::{Header, Kind};
 
 fn worker(events: UnboundedSender<Event>) -> Worker {
     let codel = codel::Parameters {
@@ -59,4 +64,30 @@ async fn a_queue_that_is_ready_and_cannot_be_read_is_told_of_once_and_does_not_k
     assert!(!worker.read(begun + RETRY + RETRY));
     assert_eq!(worker.retry_at, None);
     assert!(!worker.measure(begun).unreadable);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_dismissed_and_never_stops_sending_does_not_keep_the_worker() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = port.local_addr().unwrap();
+    let peer = thread::spawn(move || {
+        let mut tcp = std::net::TcpStream::connect(address).unwrap();
+        let kind = Kind::Data { gso_size: 0, checksum_incomplete: false };
+        // Short ones: they come faster than they are delivered.
+        let mut frame = Header { kind, length: 1 }.to_bytes().to_vec();
+        frame.push(0);
+        let frames = frame.repeat(10_000);
+        while tcp.write_all(&frames).is_ok() {}
+    });
+    let (tcp, address) = port.accept().await.unwrap();
+    let stream = Stream::accepted(tcp, address, &Protection::Plaintext).unwrap();
+    let worker = worker(unbounded_channel().0);
+    worker.dismiss(stream, Reason::Superseded);
+    let mut turns = 0;
+    while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+        turns += 1;
+        yield_now().await;
+    }
+    assert!(turns > 2, "the worker did nothing else meanwhile");
+    peer.join().unwrap();
 }

@@ -5,13 +5,17 @@ use std::fmt;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CertificateError, OtherError, PeerIncompatible};
+use rustls::{CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 
 use crate::transport::keys::PublicKey;
 use crate::transport::window::Window;
 
 use super::records::{HEADER, Opened, RECORD, Records, Secrets};
 use super::{ALPN, Ciphers, Error};
+
+/// What may have come of the handshake and not be complete: several times the longest that two ends
+/// say at once. rustls would wait for a message of 64 KiB, in records of any length.
+const UNFINISHED: usize = 2 * RECORD;
 
 /// One connection's TLS state. It does no I/O: bytes in, bytes out.
 pub(in crate::transport) struct Session {
@@ -173,6 +177,9 @@ impl Handshake {
                     }
                     // Enough to see that it is no TLS.
                     Some(Err(part)) => shown += part,
+                    None if shown >= UNFINISHED => {
+                        return Err(InvalidMessage::HandshakePayloadTooLarge.into());
+                    }
                     None => return Ok(opened),
                 },
                 Ok(Next::Ready) => return Ok(Opened { ready: true, ..opened }),
