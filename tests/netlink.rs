@@ -307,8 +307,8 @@ fn a_renamed_interface_is_noticed_and_takes_its_name_back() {
 #[test]
 fn a_tun_is_told_from_other_interfaces() {
     in_namespace(|lab| async move {
-        for (name, is_tun) in [("tun0", true), ("lo", false), ("none0", false)] {
-            assert_eq!(lab.netlink.is_tun(name).await.unwrap(), is_tun, "{name}");
+        for (name, is_no_tun) in [("tun0", false), ("lo", true), ("none0", false)] {
+            assert_eq!(lab.netlink.is_no_tun(name).await.unwrap(), is_no_tun, "{name}");
         }
     });
 }

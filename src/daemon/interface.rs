@@ -200,8 +200,9 @@ impl Interface {
 
     async fn open(&mut self) -> Result<Queues, Error> {
         let (opened, accepts) = match device::open(self.name(), self.queues, self.offload) {
-            // Advice to remove the interface is no good if it is, say, the uplink.
-            Err(OpenError::Busy(name)) if !self.netlink.is_tun(&name).await? => {
+            // Advice to remove the interface is no good if it is, say, the uplink. One that has gone
+            // meanwhile was a TUN.
+            Err(OpenError::Busy(name)) if self.netlink.is_no_tun(&name).await? => {
                 return Err(OpenError::Taken(name).into());
             }
             opened => opened?,

@@ -201,9 +201,9 @@ impl Netlink {
         link::name(&self.handle, index).await
     }
 
-    /// Whether there is an interface of that name and it is a TUN or TAP.
-    pub async fn is_tun(&self, interface: &str) -> Result<bool, Error> {
-        Ok(link::state(&self.handle, interface).await?.is_some_and(|link| link.is_tun))
+    /// Whether there is an interface of that name that is neither TUN nor TAP.
+    pub async fn is_no_tun(&self, interface: &str) -> Result<bool, Error> {
+        Ok(link::state(&self.handle, interface).await?.is_some_and(|link| !link.is_tun))
     }
 
     /// Gives the interface with this index another name. It may be down afterwards.
