@@ -370,6 +370,13 @@ impl Outbound {
             return push(stream, buffer, offload);
         }
         // 5 segment
+        let longest = match (offload.gso_size, headers.payload_offset()) {
+            (gso_size @ 1.., Some(offset)) => length.min(offset + usize::from(gso_size)),
+            _ => length,
+        };
+        if longest > peer.max_packet {
+            return self.discard(buffer, Drop::TooLong);
+        }
         let emit = |segment: Segment<'_>| {
             push(stream, Buffer::concat(&[segment.headers, segment.payload]), Offload::NONE);
         };

@@ -22,6 +22,8 @@ pub(super) struct Sealed {
     outgoing: Window,
     /// Short frames that will share a record.
     shared: Vec<u8>,
+    /// Whether the peer has said that nothing more will come.
+    closed: bool,
 }
 
 impl Sealed {
@@ -31,6 +33,7 @@ impl Sealed {
             incoming: Window::default(),
             outgoing: Window::default(),
             shared: Vec::new(),
+            closed: false,
         }
     }
 
@@ -76,6 +79,9 @@ impl Sealed {
         plain: &mut Window,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        if self.closed {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let at_least = match self.incoming.len() {
             0 => a_read(&self.incoming),
             some => (2 * RECORD).saturating_sub(some).max(1),
@@ -84,7 +90,8 @@ impl Sealed {
         self.incoming.added(length);
         let before = plain.len();
         let opened = self.open(plain).map_err(io::Error::other)?;
-        if opened.closed && plain.len() == before {
+        self.closed = opened.closed;
+        if self.closed && plain.len() == before {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(length)

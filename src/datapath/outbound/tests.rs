@@ -103,6 +103,22 @@ async fn what_comes_back_from_a_connection_that_ended_counts_once() {
     reader.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn what_would_be_cut_into_more_than_the_peer_takes_is_dropped() {
+    let packet = Sample { payload: 3000, ..Sample::TCP6 }.build();
+    let (mut stream, _unread) = connection().await;
+    for (max_packet, dropped) in [(1500, 0), (1499, 1)] {
+        let mut outbound = outbound();
+        let offload = Offload { gso_size: 1440, checksum_incomplete: true };
+        let (buffer, arrived) = (Buffer::copy_of(&packet), Time::now());
+        let ecn = Ecn::NotCapable;
+        outbound.enqueue(Queued { buffer, offload, flow: 1, ecn, arrived, returned: false });
+        outbound.send(&mut stream, &PeerLimits { max_packet, ..PEER }, Time::now()).unwrap();
+        assert_eq!(outbound.counters.drops(Drop::TooLong), dropped, "{max_packet}");
+        assert_eq!(outbound.counters.sent.packets(), 1 - dropped, "{max_packet}");
+    }
+}
+
 #[test]
 fn memory_is_given_back_when_a_burst_is_over_and_not_oftener_than_once_in_a_while() {
     let mut outbound = outbound();
