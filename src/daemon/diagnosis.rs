@@ -198,14 +198,16 @@ pub fn of_silence(peer: SocketAddr, seconds: u64) -> Problem {
 /// The port can't be had.
 pub fn of_listening(address: SocketAddr, why: &str) -> Problem {
     let (ip, port) = (address.ip(), address.port());
-    problem(
-        Kind::Listen,
-        format!("cannot listen on {address}: {}", plain(why)),
+    let remedy = if why.starts_with("link.") {
+        "Correct the key, or see that the kernel has what it names. It is tried again every 2 s."
+            .to_owned()
+    } else {
         format!(
             "See who has the port, `ss -ltnp 'sport = {port}'`, and whether {ip} is on this host, \
              `ip address`. It is tried again every 2 s."
-        ),
-    )
+        )
+    };
+    problem(Kind::Listen, format!("cannot listen on {address}: {}", plain(why)), remedy)
 }
 
 /// The interface is not as configured.
@@ -339,7 +341,8 @@ fn connect(address: SocketAddr, source: &io::Error) -> Problem {
         _ => problem(
             Kind::Other,
             format!("{address}: {}", plain(&source.to_string())),
-            "See link.source, link.device and the packet filter of this host.".to_owned(),
+            "See the key that it names, or link.source and the packet filter of this host."
+                .to_owned(),
         ),
     }
 }

@@ -88,7 +88,13 @@ impl Listening {
 
     /// Says no to one that does not fit: [`Self::poll`] binds another.
     fn take_bound(&mut self, socket: OwnedFd) -> bool {
-        match tcp::take_listener(socket, &self.options) {
+        // It has those of the process before.
+        let options = tcp::Options {
+            fwmark: Some(self.options.fwmark.unwrap_or_default()),
+            dscp: Some(self.options.dscp.unwrap_or_default()),
+            ..self.options.clone()
+        };
+        match tcp::take_listener(socket, &options) {
             Ok((listener, address)) if address == self.address => {
                 self.take(listener);
                 return true;
@@ -160,6 +166,8 @@ impl Listening {
         }
         self.due = None;
         if self.listener.is_some() {
+            // Whether connections can be accepted again is seen by the next one.
+            self.trouble.is_over();
             return false;
         }
         match tcp::listen(self.address, &self.options) {

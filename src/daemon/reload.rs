@@ -65,13 +65,8 @@ pub enum Reason {
     #[error(transparent)]
     Key(#[from] super::Error),
     /// The kernel has no such device or congestion control, or does not allow it.
-    #[error("{key}: a connection with it can't be made: {source}")]
-    Socket {
-        /// The key.
-        key: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    #[error("no connection can be made with {0}")]
+    Socket(#[source] io::Error),
     /// The port can't be had.
     #[error("link.listen: cannot listen on {address}: {source}")]
     Listen {
@@ -134,16 +129,13 @@ impl Refused {
         };
         let tcp::Options { device, fwmark, dscp, congestion, .. } = options.clone();
         let reasons: Vec<_> = [
-            ("link.device", tcp::Options { device, ..plain.clone() }),
-            ("link.fwmark", tcp::Options { fwmark, ..plain.clone() }),
-            ("link.dscp", tcp::Options { dscp, ..plain.clone() }),
-            ("link.congestion", tcp::Options { congestion, ..plain }),
+            tcp::Options { device, ..plain.clone() },
+            tcp::Options { fwmark, ..plain.clone() },
+            tcp::Options { dscp, ..plain.clone() },
+            tcp::Options { congestion, ..plain },
         ]
-        .into_iter()
-        .filter_map(|(key, options)| {
-            let source = tcp::probe(&options).err()?;
-            Some(Reason::Socket { key, source })
-        })
+        .iter()
+        .filter_map(|options| tcp::probe(options).err().map(Reason::Socket))
         .collect();
         if reasons.is_empty() { Ok(()) } else { Err(Self(reasons)) }
     }

@@ -112,7 +112,7 @@ messages! {
         cause: "tunnel64d@NAME.socket is active and hands over its socket, but link.listen is not set, or the socket is none that peers can connect to; the error says which."
         remedy: "Set link.listen to the address of the socket unit, or disable the socket unit."
     LISTEN_FAILED ERROR "0d8fa7b9a6a24a8e9531cd8f409ce056" "cannot listen"
-        cause: "The address of link.listen is not on this host yet, or another process has the port; it is tried again."
+        cause: "The address of link.listen is not on this host yet, another process has the port, or the kernel does not have what the key in the error names; it is tried again."
         remedy: "“ss -ltnp” shows who has the port. A port below 1024 needs CAP_NET_BIND_SERVICE, which the unit grants."
     DIAL_FAILED WARN "e521c823caa24dfb9ded59a023504ce3" "cannot connect"
         cause: "No connection to link.connect: the name does not resolve, nobody listens, or the path is cut. It is tried again, less and less often, up to link.reconnect.max."

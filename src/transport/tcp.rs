@@ -1,5 +1,6 @@
 //! TCP: dialling, listening and the socket options that a tunnel wants.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -174,12 +175,13 @@ pub fn take_listener(socket: OwnedFd, options: &Options) -> io::Result<(TcpListe
     if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen for TCP"));
     }
-    let device = socket.device()?;
-    if device.as_deref() != options.device.as_deref().map(str::as_bytes) {
-        socket.bind_device(options.device.as_deref().map(str::as_bytes))?;
+    let device = options.device.as_deref().map(str::as_bytes);
+    if socket.device()?.as_deref() != device {
+        let name = options.device.as_deref().unwrap_or_default();
+        socket.bind_device(device).map_err(of("link.device", name))?;
     }
     if let Some(mark) = options.fwmark {
-        socket.set_mark(mark)?;
+        socket.set_mark(mark).map_err(of("link.fwmark", mark))?;
     }
     tune(SockRef::from(&socket), options)?;
     socket.set_nonblocking(true)?;
@@ -192,12 +194,17 @@ fn socket(address: SocketAddr, options: &Options) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     if let Some(device) = &options.device {
-        socket.bind_device(Some(device.as_bytes()))?;
+        socket.bind_device(Some(device.as_bytes())).map_err(of("link.device", device))?;
     }
     if let Some(mark) = options.fwmark {
-        socket.set_mark(mark)?;
+        socket.set_mark(mark).map_err(of("link.fwmark", mark))?;
     }
     Ok(socket)
+}
+
+/// An error that names the option it came of: the kernel's own words are the same for all.
+fn of(key: &str, value: impl Display) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{key} {value}: {error}"))
 }
 
 fn tune(socket: SockRef<'_>, options: &Options) -> io::Result<()> {
@@ -208,14 +215,16 @@ fn tune(socket: SockRef<'_>, options: &Options) -> io::Result<()> {
         // `suit_path` follows. A connection that began with BBR would be paced for good.
         Congestion::Auto => socket.set_tcp_congestion(b"cubic").unwrap_or_default(),
         Congestion::Default => set_default_congestion(&socket).unwrap_or_default(),
-        Congestion::Named(name) => socket.set_tcp_congestion(name.as_bytes())?,
+        Congestion::Named(name) => {
+            socket.set_tcp_congestion(name.as_bytes()).map_err(of("link.congestion", name))?;
+        }
     }
     if let Some(dscp) = options.dscp {
         let class = u32::from(dscp) << 2;
         // An IPv6 socket may carry IPv4 as well, and takes both.
         let v4 = socket.set_tos_v4(class);
         let v6 = socket.set_tclass_v6(class);
-        v4.or(v6)?;
+        v4.or(v6).map_err(of("link.dscp", dscp))?;
     }
     // Before Linux 6.15 there is no such option: a stalled stream is then replaced by a new one.
     let limited = sys::tcp::set_max_retransmission_timeout(socket.as_fd(), RETRANSMIT_WITHIN);

@@ -174,8 +174,7 @@ fn whoever_is_refused_is_told_what_to_do() {
     let correct = told("link.dscp = 64");
     assert!(correct.contains("`tunnel64d check tun0`"), "{correct}");
     assert!(!correct.contains("restart"), "{correct}");
-    let source = io::ErrorKind::NotFound.into();
-    let device = Refused::from(Reason::Socket { key: "link.device", source }).told("tun0").remedy;
+    let device = Refused::from(Reason::Socket(io::ErrorKind::NotFound.into())).told("tun0").remedy;
     assert!(device.contains("reload again") && !device.contains("check"), "{device}");
 }
 

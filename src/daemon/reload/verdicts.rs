@@ -64,8 +64,7 @@ mod tests {
     }
 
     fn refused(key: &'static str) -> Result<Reloaded, Refused> {
-        let source = std::io::ErrorKind::NotFound.into();
-        Err(Reason::Socket { key, source }.into())
+        Err(Reason::Socket(std::io::Error::other(key)).into())
     }
 
     #[test]
