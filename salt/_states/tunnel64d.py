@@ -138,7 +138,7 @@ def running(name, apply="auto", wait_connected=0, wait="always", restart_outdate
     ret = _ret(name, "The tunnel runs.")
     found = __salt__["tunnel64d.status"](name)
     try:
-        if found["state"] not in ("active", "activating", "reloading"):
+        if not _runs(found):
             what, act = "started", _start
         elif restart_outdated and __salt__["tunnel64d.outdated"](name):
             what, act = "restarted, for the version that is installed", _restart
@@ -306,14 +306,13 @@ def _restart(name):
 
 def _systemctl(name, verb):
     unit = __salt__["tunnel64d.unit"](name)
-    before = __salt__["tunnel64d.status"](name)["pid"]
+    before = __salt__["tunnel64d.status"](name)["pid"] if verb == "restart" else 0
     # Without waiting: with link.ready = "connected" a start lasts until the peer is there.
     _command(["systemctl", "--no-block", verb, unit])
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found = __salt__["tunnel64d.status"](name)
-        fresh = found["pid"] not in (0, before)
-        if fresh and (found["state"] == "active" or _waits_for_peer(found)):
+        if found["pid"] not in (0, before) and _runs(found):
             return
         if found["state"] == "failed":
             break
@@ -330,8 +329,10 @@ def _command(arguments):
         raise CommandExecutionError(f"{' '.join(arguments)}: {ended['stderr'] or ended['stdout']}")
 
 
-def _waits_for_peer(found):
-    return found["state"] == "activating" and found["daemon"].get("state") != "not_running"
+def _runs(found):
+    """One that ends and is started again, over and over, is activating as well."""
+    waits_for_peer = found["state"] == "activating" and found["daemon"].get("state") != "not_running"
+    return found["state"] in ("active", "reloading") or waits_for_peer
 
 
 def _demand_valid(name):

@@ -11,9 +11,7 @@ const GUIDE: &str = include_str!("../../docs/operations.md");
 fn every_command_of_the_operations_guide_does_what_it_says(release: Release) {
     let world = World::new();
     let (near, far) = tunnelled(&world, release);
-    for machine in [&near, &far] {
-        machine.run("install -d -m 0750 -g tunnel64d /etc/tunnel64d/tun0.d");
-    }
+    far.run("install -d -m 0750 -g tunnel64d /etc/tunnel64d/tun0.d");
     let blocks = blocks();
     assert!(blocks.len() > 40, "{}", blocks.len());
     for Block { host, needs, script } in blocks {

@@ -15,7 +15,7 @@ on_one_release! {
     a_failed_upgrade_leaves_the_tunnel_alone_and_can_be_mended,
 }
 
-const HINT: &str = "  systemctl restart tunnel64d@tun0.service\n";
+const HINT: &str = "  tunnel64d check tun0 && systemctl restart tunnel64d@tun0.service\n";
 
 fn an_upgrade_leaves_the_tunnel_and_the_session_in_it_alone(release: Release) {
     let world = World::new();

@@ -81,8 +81,21 @@ fn a_tunnel_is_disabled_enabled_and_absent(near: &Machine) {
     let expected = ["tunnel64d-tun0-enabled", "tunnel64d-tun0-running"];
     assert_eq!(started.succeeds().changed(), expected, "{}", started.text());
     near.await_success(PING, SOON);
+    one_that_never_comes_up_is_no_tunnel_that_runs(near);
     let gone = tunnel(r#""absent": true"#);
     let expected = ["tunnel64d-tun0-dead", "tunnel64d-tun0-absent"];
     assert_eq!(gone.succeeds().changed(), expected, "{}", gone.text());
     near.run("test -e /etc/tunnel64d/tun0.key -a ! -e /etc/tunnel64d/tun0.toml");
+}
+
+fn one_that_never_comes_up_is_no_tunnel_that_runs(near: &Machine) {
+    let directory = "/run/systemd/system/tunnel64d@tun0.service.d";
+    let drop_in = "[Service]\nExecStartPre=/bin/false\n";
+    near.write(&format!("{directory}/fails.conf"), "-m 0644", drop_in);
+    near.attempt("systemctl daemon-reload; systemctl restart tunnel64d@tun0").expect_err("no start");
+    let state = near.run("systemctl show -P ActiveState tunnel64d@tun0");
+    assert_eq!(state.trim(), "activating", "systemd goes on trying");
+    let run = near.apply("");
+    assert!(run.fails().contains("tunnel64d@tun0.service is activating"), "{}", run.text());
+    near.run(&format!("rm -r {directory}; systemctl daemon-reload; systemctl restart tunnel64d@tun0"));
 }
