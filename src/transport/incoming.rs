@@ -11,7 +11,7 @@ const LARGEST_FRAME: usize = HEADER_LEN + MAX_PACKET;
 const A_READ: usize = 4 * LARGEST_FRAME;
 
 /// The same for the first read: more than a TLS ClientHello, or HELLO, is long.
-const FIRST_READ: usize = 4 * 1024;
+pub(super) const FIRST_READ: usize = 4 * 1024;
 
 /// A whole frame, still in the read buffer.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::packet::buffer::Pool;
 
-use super::incoming::a_read;
+use super::incoming::{FIRST_READ, a_read};
 use super::outgoing::Outgoing;
 use super::tls::{self, Opened, RECORD, Session};
 use super::window::Window;
@@ -83,7 +83,9 @@ impl Sealed {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let at_least = match self.incoming.len() {
-            0 => a_read(&self.incoming),
+            0 if self.session.is_established() => a_read(&self.incoming),
+            // Whoever has yet to prove anything gets no more for what was taken already.
+            0 => FIRST_READ,
             some => (2 * RECORD).saturating_sub(some).max(1),
         };
         let length = read(self.incoming.room(at_least))?;

@@ -17,7 +17,7 @@ use tunnel64d::wire::frame::MAX_PACKET;
 const MEMORY: usize = 256 * 1024;
 
 /// What a stranger may have us hold of a message that is not complete.
-const UNFINISHED: usize = 64 * 1024;
+const UNFINISHED: usize = 32 * 1024;
 
 /// Tries one input.
 pub fn run(data: &[u8]) {

@@ -99,6 +99,11 @@ impl Session {
         }
     }
 
+    /// Whether the handshake is complete: the peer has proved its key.
+    pub fn is_established(&self) -> bool {
+        matches!(self.state, State::Established(_))
+    }
+
     /// Seals `plain` into records that are added to `sealed`.
     pub fn seal(&mut self, plain: &[u8], sealed: &mut Window) -> Result<(), Error> {
         match &mut self.state {

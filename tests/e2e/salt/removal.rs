@@ -92,10 +92,13 @@ fn one_that_never_comes_up_is_no_tunnel_that_runs(near: &Machine) {
     let directory = "/run/systemd/system/tunnel64d@tun0.service.d";
     let drop_in = "[Service]\nExecStartPre=/bin/false\n";
     near.write(&format!("{directory}/fails.conf"), "-m 0644", drop_in);
-    near.attempt("systemctl daemon-reload; systemctl restart tunnel64d@tun0").expect_err("no start");
+    near.attempt("systemctl daemon-reload; systemctl restart tunnel64d@tun0")
+        .expect_err("no start");
     let state = near.run("systemctl show -P ActiveState tunnel64d@tun0");
     assert_eq!(state.trim(), "activating", "systemd goes on trying");
     let run = near.apply("");
     assert!(run.fails().contains("tunnel64d@tun0.service is activating"), "{}", run.text());
-    near.run(&format!("rm -r {directory}; systemctl daemon-reload; systemctl restart tunnel64d@tun0"));
+    near.run(&format!(
+        "rm -r {directory}; systemctl daemon-reload; systemctl restart tunnel64d@tun0"
+    ));
 }
