@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::io;
+use std::path::Path;
 
-use super::{Exit, Options, complain, print};
+use super::{DIRECTORY, Exit, Options, complain, print, unreadable};
 use crate::config::{self, Loaded};
 
 /// Checks the instances `names`, or all; valid ones are named on stdout, or printed with `show`.
@@ -32,11 +33,22 @@ pub fn check(options: &Options, names: &[String], show: bool) -> Exit {
     // What all instances share is wrong only once.
     let mut named = HashSet::new();
     let mut exit = Exit::Fine;
+    // A draft somewhere else is nothing that the daemon has to read.
+    let in_force = options.config.is_none() && options.config_dir == Path::new(DIRECTORY);
     for name in &names {
         match config::load(&options.sources(name)) {
-            Ok(loaded) if show => valid.push_str(&shown(&loaded)),
-            Ok(_) => {
-                let _ = writeln!(valid, "{name}: ok");
+            Ok(loaded) => {
+                let files = loaded.files.iter().map(AsRef::as_ref);
+                match unreadable::among(files).filter(|_| in_force) {
+                    Some((why, remedy)) => {
+                        exit = Exit::Configuration;
+                        if named.insert(why.clone()) {
+                            complain(&format!("{why} ({remedy})"));
+                        }
+                    }
+                    None if show => valid.push_str(&shown(&loaded)),
+                    None => drop(writeln!(valid, "{name}: ok")),
+                }
             }
             Err(errors) => {
                 exit = Exit::Configuration;

@@ -8,6 +8,7 @@ mod keys;
 mod reload;
 mod run;
 mod status;
+mod unreadable;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,6 +20,9 @@ use clap::{Args, Parser, Subcommand};
 pub use exit::Exit;
 
 use crate::config::Sources;
+
+/// Where the unit's daemon has its configuration.
+const DIRECTORY: &str = "/etc/tunnel64d";
 
 /// Carries IPv6 and IPv4 packets between two gateways over TCP.
 #[derive(Debug, Parser)]
@@ -37,7 +41,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Directory of the configuration
-    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/tunnel64d")]
+    #[arg(long, global = true, value_name = "DIR", default_value = DIRECTORY)]
     pub config_dir: PathBuf,
     /// The one configuration file to read, instead of all directories
     #[arg(long, global = true, value_name = "FILE")]

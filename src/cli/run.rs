@@ -50,7 +50,7 @@ fn reject(name: &str, errors: &Errors) {
     }
 }
 
-fn carry(Loaded { settings, origins }: Loaded, sources: Sources, runtime_dir: &Path) -> Exit {
+fn carry(Loaded { settings, origins, .. }: Loaded, sources: Sources, runtime_dir: &Path) -> Exit {
     let log = settings.log;
     let level = match logging::init(&settings.name, level(log.level), format(log.format)) {
         Ok(level) => level,

@@ -71,6 +71,15 @@ impl Merged {
         })
     }
 
+    /// The files that were read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let file = |layer: &Layer| match &layer.origin {
+            Origin::File { path, .. } => Some(path.clone()),
+            _ => None,
+        };
+        self.layers.iter().filter_map(file).collect()
+    }
+
     /// Where the value at `path` was written; `element` is the index within a list.
     pub fn origin(&self, path: &[&str], element: Option<usize>) -> Origin {
         let source = self

@@ -70,7 +70,21 @@ fn a_wrong_configuration_fails_once_and_says_why(release: Release) {
     let why = r#"configuration rejected error="/etc/tunnel64d/tun0.toml:9: link.conect: unknown key (did you mean \"connect\"?)""#;
     assert!(status.contains(why), "{status}");
 
+    // What root alone can read is no configuration for the daemon either.
     near.run("sed -i 's/^conect = /connect = /' /etc/tunnel64d/tun0.toml");
+    near.run("tunnel64d check tun0");
+    let drop_ins = "/etc/tunnel64d/tun0.d";
+    near.run(&format!(
+        "umask 077; mkdir {drop_ins}; echo 'link.dscp = 10' > {drop_ins}/class.toml"
+    ));
+    near.attempt("systemctl start tunnel64d@tun0").expect_err("the drop-in can't be read");
+    for ask in ["tunnel64d check tun0", "tunnel64d status tun0"] {
+        let said = near.attempt(ask).expect_err("it does not run");
+        assert!(said.contains("/etc/tunnel64d/tun0.d: the daemon can't read it: "), "{said}");
+        assert!(said.contains("`chown root:tunnel64d /etc/tunnel64d/tun0.d`"), "{said}");
+    }
+    near.run(&format!("chgrp -R tunnel64d {drop_ins}; chmod -R g+rX {drop_ins}"));
+    near.run("tunnel64d check tun0");
     near.run("systemctl start tunnel64d@tun0");
     near.await_success(PING, SOON);
 }

@@ -2,19 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::Uid;
 
+use crate::cli::unreadable::{self, USER};
 use crate::cli::{Exit, Options};
 use crate::config::{self, Mode, Settings};
 use crate::control::client::{Failure, seconds};
 use crate::metrics::snapshot::{Kind, Problem, Snapshot, State, VERSION};
 use crate::transport::keys::{FileError, PrivateKey};
-
-/// The user that the unit runs the daemon as.
-const USER: &str = "tunnel64d";
 
 /// Where systemd looks for `LoadCredential=tunnel64d.key:tunnel64d.NAME.key`.
 const CREDENTIALS: [&str; 6] = [
@@ -58,7 +55,14 @@ pub fn unanswered(name: &str, failure: &Failure) -> (Snapshot, Exit) {
 /// The same tunnel, with what keeps it from running in front.
 pub fn explained(options: &Options, name: &str, snapshot: Snapshot) -> Snapshot {
     let mut reasons = match config::load(&options.sources(name)) {
-        Ok(loaded) => key(name, &loaded.settings).into_iter().collect(),
+        Ok(loaded) => {
+            let files = unreadable::among(loaded.files.iter().map(AsRef::as_ref));
+            let files = files.map(|(text, remedy)| {
+                let remedy = format!("{remedy}. {}", start(name));
+                Problem { kind: Kind::Configuration, text, remedy, since: None }
+            });
+            files.into_iter().chain(key(name, &loaded.settings)).collect()
+        }
         Err(errors) => configuration(options, name, &errors),
     };
     for reason in &mut reasons {
@@ -137,36 +141,10 @@ fn key(name: &str, settings: &Settings) -> Option<Problem> {
             format!("security.peer_public_keys holds our own key {}", key.public()),
             "Put the other end's there: `tunnel64d pubkey` on the peer prints it.".to_owned(),
         ),
-        Ok(_) => unreadable_for_the_daemon(path).and_then(|why| {
+        Ok(_) => unreadable::for_the_daemon(path).and_then(|why| {
             problem(format!("the private key can't be read by the daemon: {why}"), modes)
         }),
     }
-}
-
-/// Root can read what the daemon, which is not root, can't.
-fn unreadable_for_the_daemon(path: &PathBuf) -> Option<String> {
-    let user = User::from_name(USER).ok().flatten()?;
-    let metadata = fs::metadata(path).ok()?;
-    let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode());
-    let name = std::ffi::CString::new(USER).ok()?;
-    let groups = getgrouplist(&name, user.gid).unwrap_or_default();
-    let may = if Uid::from_raw(owner) == user.uid {
-        mode & 0o400 != 0
-    } else {
-        groups.contains(&Gid::from_raw(group)) && mode & 0o040 != 0
-    };
-    (!may && Uid::effective().is_root() && under_systemd()).then(|| {
-        format!(
-            "{} has owner {owner}, group {group} and mode {:04o}",
-            path.display(),
-            mode & 0o7777
-        )
-    })
-}
-
-/// Whether a unit, with its user, is what starts the daemon (sd_booted(3)).
-fn under_systemd() -> bool {
-    Path::new("/run/systemd/system").exists()
 }
 
 fn is_permission(error: &io::Error) -> bool {
