@@ -37,7 +37,8 @@ def clean(results, name):
 
     def peers(measure):
         figures = [results.of(peer, measure) for peer in USERSPACE_PEERS]
-        return [figure for figure in figures if figure is not None]
+        # The best of some is not the best.
+        return [] if None in figures else figures
 
     found = [
         Criterion("one flow beside wireguard-go", 3, beside("tcp1", "wireguard-go"), "×"),

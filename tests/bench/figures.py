@@ -25,7 +25,10 @@ def ratio(value, other):
 
 def round_trips(text):
     """ping's output: the times of the answers in ms, and the percentage that was not answered."""
-    sent = int(re.search(r"(\d+) packets transmitted", text).group(1))
+    sent = re.search(r"(\d+) packets transmitted", text)
+    if not sent:
+        raise ValueError(f"ping said nothing of what it has sent: {text!r}")
+    sent = int(sent.group(1))
     times = {}
     for number, time in re.findall(r"icmp_seq=(\d+) .*time=([\d.]+) ms(?! \(DUP)", text):
         times.setdefault(number, float(time))
@@ -33,11 +36,13 @@ def round_trips(text):
 
 
 def latency(text):
-    """ping's output as {"p50", "p95", "p99", "lost"}: ms and percent."""
+    """ping's output as {"p50", "p95", "p99", "lost"}: ms and percent. What was not answered took
+    longest of all: a percentile that falls on it is None."""
     times, lost = round_trips(text)
-    if not times:
-        return {"p50": None, "p95": None, "p99": None, "lost": lost}
-    return {f"p{percent}": percentile(times, percent) for percent in (50, 95, 99)} | {"lost": lost}
+    unanswered = round(len(times) * lost / (100 - lost)) if times else 1
+    every = times + [math.inf] * unanswered
+    found = {f"p{percent}": percentile(every, percent) for percent in (50, 95, 99)}
+    return {name: None if math.isinf(time) else time for name, time in found.items()} | {"lost": lost}
 
 
 def received(report):

@@ -53,7 +53,14 @@ class Pings(unittest.TestCase):
         self.assertEqual(figures.latency(silence), expected)
 
     def test_latency_has_three_percentiles(self):
-        self.assertEqual(figures.latency(PING), {"p50": 12.5, "p95": 101, "p99": 101, "lost": 25})
+        lost_one = {"p50": 12.5, "p95": None, "p99": None, "lost": 25}
+        self.assertEqual(figures.latency(PING), lost_one)
+        answered = PING.replace("4 packets transmitted", "3 packets transmitted")
+        self.assertEqual(figures.latency(answered), {"p50": 12.5, "p95": 101, "p99": 101, "lost": 0})
+
+    def test_a_ping_that_said_nothing_is_a_failure(self):
+        with self.assertRaisesRegex(ValueError, "ping said nothing"):
+            figures.latency("")
 
 
 class Counters(unittest.TestCase):

@@ -18,6 +18,7 @@ from lab import Failed, Lab, end
 
 DATAGRAMS = Path(__file__).resolve().parents[2] / "target/release/examples/datagrams"
 UDP_PORT = 9000
+IPERF3_PORT = 5201
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # The pause of a ping between its packets, and what a flow is given to get going, in seconds.
@@ -35,7 +36,6 @@ class Station:
             if line:
                 self.lab.tool("emulate", *line)
             self.tunnel = way.start(self.lab)
-            self.server = self.lab.spawn("VM3-6", ["iperf3", "-s"], "iperf3")
             self.sink = self.lab.spawn("VM3-6", [DATAGRAMS, "sink", UDP_PORT], "sink")
             self.lab.await_ping(way.target)
         except BaseException:
@@ -79,6 +79,9 @@ class Station:
         command = ["iperf3", "-c", self.way.target, "-J", "-C", "cubic", "-P", count,
                    "-t", math.ceil(seconds), "-O", omit]
         command += ["-R"] if reverse else []
+        # One for each: the next client would meet one that is not done with the last.
+        self.server = self.lab.spawn("VM3-6", ["iperf3", "-s", "-1"], "iperf3")
+        self.lab.eventually("iperf3 listens", 10, self.listens)
         self.report = self.lab.directory / "flow.log"
         self.report.unlink(missing_ok=True)
         return self.lab.spawn("VM1-6", command, "flow")
@@ -86,23 +89,21 @@ class Station:
     def finish_flows(self, client, seconds):
         try:
             client.wait(seconds + 30)
-        except subprocess.TimeoutExpired as late:
-            end(client)
-            self.restart_server()
-            raise Failed(f"iperf3 did not end within {seconds + 30} s") from late
-        finally:
-            self.lab.processes.remove(client)
-        try:
             return figures.received(json.loads(self.report.read_text()))
+        except subprocess.TimeoutExpired as late:
+            raise Failed(f"iperf3 did not end within {seconds + 30} s") from late
         except (ValueError, KeyError) as wrong:
-            self.restart_server()
             raise Failed(f"iperf3: {wrong}") from wrong
+        finally:
+            for process in (client, self.server):
+                end(process)
+                self.lab.processes.remove(process)
 
-    def restart_server(self):
-        """A server whose client vanished may believe itself busy for ever."""
-        end(self.server)
-        self.server = self.lab.spawn("VM3-6", ["iperf3", "-s"], "iperf3")
-        time.sleep(0.5)
+    def listens(self):
+        """Whether a socket of VM3-6 listens on iperf3's port: state 0A in /proc/net/tcp6."""
+        sockets = Path(f"/proc/{self.server.pid}/net/tcp6").read_text().splitlines()[1:]
+        words = [line.split() for line in sockets]
+        return any(word[1].endswith(f":{IPERF3_PORT:04X}") and word[3] == "0A" for word in words)
 
     # --- UDP ---------------------------------------------------------------------------------
 
@@ -115,9 +116,12 @@ class Station:
         start, before = time.monotonic(), self.arrived()
         time.sleep(seconds)
         after, stop = self.arrived(), time.monotonic()
-        if sender.wait(10):
-            raise Failed(self.lab.log("datagrams"))
-        self.lab.processes.remove(sender)
+        try:
+            if sender.wait(10):
+                raise Failed(self.lab.log("datagrams"))
+        finally:
+            end(sender)
+            self.lab.processes.remove(sender)
         return (after - before) / (stop - start)
 
     def arrived(self):

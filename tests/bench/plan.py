@@ -24,7 +24,11 @@ class Plan:
     clean: bool
     # Whether the ways were named, not those of a run unasked.
     chosen: bool
+    # What makes it something else than what ships: another binary, settings.
+    altered: dict
     rounds: int
+    # How often one flow is measured in a round, each time all ways after one another.
+    cycles: int
     flow: float
     ping: float
     datagrams: float
@@ -35,13 +39,14 @@ class Plan:
     @property
     def whole(self):
         """Whether this is all that belongs into the published results."""
-        return self.clean and self.lines == list(LINES) and self.rounds >= 3 and not self.chosen
+        return (self.clean and self.lines == list(LINES) and self.rounds >= 3
+                and not self.chosen and not self.altered)
 
     def as_json(self):
         return asdict(self) | {"whole": self.whole}
 
 
-def plan(ways, only=(), lines=None, clean=True, rounds=None, quick=False):
+def plan(ways, only=(), lines=None, clean=True, rounds=None, quick=False, altered=None):
     """`ways`: name → (way, by default, by default on lines). `only`: names, or the beginnings of
     some (`tunnel64d`). Raises ValueError for names that are not there."""
     by_default = [name for name, (_, asked, _) in ways.items() if asked]
@@ -56,8 +61,8 @@ def plan(ways, only=(), lines=None, clean=True, rounds=None, quick=False):
     flow, ping, datagrams, settle, line = lengths
     return Plan(
         ways=by_default if clean else [], line_ways=on_lines if lines else [], lines=lines,
-        clean=clean, chosen=bool(only), rounds=rounds or (1 if quick else 3),
-        flow=flow, ping=ping, datagrams=datagrams, settle=settle, line=line)
+        clean=clean, chosen=bool(only), altered=altered or {}, rounds=rounds or (1 if quick else 3),
+        cycles=1 if quick else 3, flow=flow, ping=ping, datagrams=datagrams, settle=settle, line=line)
 
 
 def chosen(ways, only):
@@ -70,6 +75,11 @@ def chosen(ways, only):
             raise ValueError(f"no such way: {word} ({', '.join(ways)})")
         names += [name for name in found if name not in names]
     return names
+
+
+def there_and_back(names, cycle):
+    """The names, every other time from the last to the first: what drifts meanwhile evens out."""
+    return names[::-1] if cycle % 2 else names
 
 
 def turns(names, round_number):

@@ -1,6 +1,6 @@
 import unittest
 
-from plan import LINES, plan, turns
+from plan import LINES, plan, there_and_back, turns
 
 WAYS = {
     "direct": (None, True, True),
@@ -22,6 +22,9 @@ class Plans(unittest.TestCase):
     def test_a_quick_run_is_not(self):
         self.assertFalse(plan(WAYS, quick=True).whole)
 
+    def test_a_run_of_something_else_than_what_ships_is_not(self):
+        self.assertFalse(plan(WAYS, altered={"BENCH_SET": "queue.ecn=false"}).whole)
+
     def test_a_name_is_exact_or_a_beginning(self):
         self.assertEqual(plan(WAYS, ["ours-tls"]).ways, ["ours-tls"])
         self.assertEqual(plan(WAYS, ["ours"]).ways, ["ours-tls", "ours-tls-4"])
@@ -35,6 +38,11 @@ class Plans(unittest.TestCase):
             plan(WAYS, ["them"])
         with self.assertRaisesRegex(ValueError, "no such line: 1mbit"):
             plan(WAYS, lines=["1mbit"])
+
+    def test_neighbours_stay_neighbours_there_and_back(self):
+        names = ["a", "b", "c"]
+        self.assertEqual([there_and_back(names, cycle) for cycle in range(3)],
+                         [["a", "b", "c"], ["c", "b", "a"], ["a", "b", "c"]])
 
     def test_everybody_is_first_once(self):
         names = ["a", "b", "c"]

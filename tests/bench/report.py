@@ -29,6 +29,8 @@ IN_THOUSANDS = ("udp64", "udp1200")
 def text(results, ours):
     """The whole report. `ours`: the ways whose criteria are listed."""
     parts = [*wrapped(machine.sentence(results.machine)), *wrapped(versions(results)), ""]
+    for name, value in results.plan.get("altered", {}).items():
+        parts += [f"Not what ships: {name}={value}", ""]
     if results.clean:
         parts += ["Clean path, TCP in Mbit/s, medians", table(*clean_table(results)), ""]
     for line in results.lines:
@@ -68,7 +70,7 @@ def clean_table(results):
     head = ["", *(title for title, _, _ in CLEAN_COLUMNS)]
     rows = []
     for way in results.plan["ways"]:
-        if way in results.missing:
+        if way not in results.clean:
             rows.append([way, "not measured"])
             continue
         rows.append([way] + [
@@ -83,7 +85,7 @@ def line_table(results, line):
         head += [f"{load} flow{'s' * (load > 1)}", "p50 ms", "p95", "p99", "lost %"]
     rows = []
     for way in results.plan["line_ways"]:
-        if way in results.missing:
+        if way not in results.lines[line]:
             rows.append([way, "not measured"])
             continue
         row = [way]

@@ -74,7 +74,7 @@ class Results:
                     for name, runs in measures.items()}
         ways = {}
         for name in self.names():
-            if name in self.missing:
+            if name not in self.clean and not any(name in line for line in self.lines.values()):
                 continue
             ways[name] = {
                 "version": self.versions.get(name),

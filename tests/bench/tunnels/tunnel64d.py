@@ -10,6 +10,12 @@ from packages import Unavailable, reason
 BUILT = Path(__file__).resolve().parents[3] / "target/release/tunnel64d"
 BINARY = Path(os.environ.get("TUNNEL64D_BIN", BUILT)).resolve()
 
+
+def altered():
+    """What the environment makes different from what ships."""
+    return {name: os.environ[name] for name in ("TUNNEL64D_BIN", "BENCH_SET") if os.environ.get(name)}
+
+
 CONFIG = """
 [interface]
 addresses = ["{inner}/64"]
@@ -55,7 +61,9 @@ class Tunnel64d:
         file.touch(mode=0o600)
         file.write_text(private)
         done = subprocess.run([BINARY, "pubkey"], input=private, capture_output=True, text=True,
-                              env=environment(), check=True)
+                              env=environment(), check=False)
+        if done.returncode:
+            raise Failed(f"pubkey: {done.stderr}")
         return done.stdout.strip()
 
     def daemon(self, lab, host, keys):
