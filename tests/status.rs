@@ -4,12 +4,13 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
@@ -234,6 +235,9 @@ impl Host {
     }
 }
 
+/// A program that takes longer to say something, or to stop, hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A program on a terminal of its own.
 struct Terminal {
     child: Child,
@@ -272,7 +276,9 @@ impl Terminal {
 
     fn await_stopped(&self) {
         let status = format!("/proc/{}/stat", self.pid());
+        let begun = Instant::now();
         while !fs::read_to_string(&status).expect("it is there").contains(") T ") {
+            assert!(begun.elapsed() < PATIENCE, "it goes on: {:?}", self.seen);
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -289,9 +295,19 @@ impl Terminal {
 
     fn read(&mut self) -> usize {
         let mut room = [0; 4096];
+        let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(PATIENCE).expect("not too long");
+        assert!(poll(&mut ready, patience).expect("a poll") > 0, "silence after {:?}", self.seen);
         let length = self.master.read(&mut room).unwrap_or(0);
         self.seen.push_str(&String::from_utf8_lossy(&room[..length]));
         length
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -331,8 +331,10 @@ def _command(arguments):
 
 def _runs(found):
     """One that ends and is started again, over and over, is activating as well."""
-    waits_for_peer = found["state"] == "activating" and found["daemon"].get("state") != "not_running"
-    return found["state"] in ("active", "reloading") or waits_for_peer
+    if found["state"] == "activating":
+        # With link.ready = "connected" it may wait for the peer for long.
+        return found["daemon"].get("state") != "not_running"
+    return found["state"] in ("active", "reloading")
 
 
 def _demand_valid(name):

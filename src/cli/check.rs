@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::io;
-use std::path::Path;
 
-use super::{DIRECTORY, Exit, Options, complain, print, unreadable};
+use super::{Exit, Options, complain, print, unreadable};
 use crate::config::{self, Loaded};
 
 /// Checks the instances `names`, or all; valid ones are named on stdout, or printed with `show`.
@@ -33,13 +32,10 @@ pub fn check(options: &Options, names: &[String], show: bool) -> Exit {
     // What all instances share is wrong only once.
     let mut named = HashSet::new();
     let mut exit = Exit::Fine;
-    // A draft somewhere else is nothing that the daemon has to read.
-    let in_force = options.config.is_none() && options.config_dir == Path::new(DIRECTORY);
     for name in &names {
         match config::load(&options.sources(name)) {
             Ok(loaded) => {
-                let files = loaded.files.iter().map(AsRef::as_ref);
-                match unreadable::among(files).filter(|_| in_force) {
+                match unreadable::among(&loaded.places).filter(|_| options.are_the_units()) {
                     Some((why, remedy)) => {
                         exit = Exit::Configuration;
                         if named.insert(why.clone()) {

@@ -11,7 +11,7 @@ mod status;
 mod unreadable;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -58,6 +58,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether they name what the unit's daemon reads, and no draft somewhere else.
+    pub fn are_the_units(&self) -> bool {
+        self.config.is_none() && self.config_dir == Path::new(DIRECTORY)
+    }
+
     /// The sources of the instance `name`, with the process's environment.
     pub fn sources(&self, name: &str) -> Sources {
         let defaults = Sources::new(name);

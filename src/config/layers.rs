@@ -71,13 +71,16 @@ impl Merged {
         })
     }
 
-    /// The files that were read.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let file = |layer: &Layer| match &layer.origin {
-            Origin::File { path, .. } => Some(path.clone()),
+    /// The directories and files that it was read from, a directory before what is in it.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let directories = self.looked_for.iter().filter_map(|path| path.parent());
+        let files = self.layers.iter().filter_map(|layer| match &layer.origin {
+            Origin::File { path, .. } => Some(path.as_path()),
             _ => None,
-        };
-        self.layers.iter().filter_map(file).collect()
+        });
+        let mut places: Vec<_> = directories.filter(|path| path.is_dir()).chain(files).collect();
+        places.dedup();
+        places.into_iter().map(Path::to_path_buf).collect()
     }
 
     /// Where the value at `path` was written; `element` is the index within a list.

@@ -78,8 +78,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Every key, in the order of the schema, with its effective value and where that came from.
     pub origins: Vec<Leaf>,
-    /// The files that were read.
-    pub files: Vec<PathBuf>,
+    /// The directories and files that it was read from, a directory before what is in it.
+    pub places: Vec<PathBuf>,
 }
 
 /// Reads, merges and validates all layers of one instance.
@@ -93,7 +93,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Errors> {
     match validate::settings(sources, &merged, &mut errors) {
         Some(settings) if errors.is_empty() => {
             let origins = print::leaves(&settings, |path| merged.origin(path, None));
-            Ok(Loaded { settings, origins, files: merged.files() })
+            Ok(Loaded { settings, origins, places: merged.places() })
         }
         _ => Err(Errors::new(errors)),
     }

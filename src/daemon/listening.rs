@@ -167,7 +167,7 @@ impl Listening {
         self.due = None;
         if self.listener.is_some() {
             // Whether connections can be accepted again is seen by the next one.
-            self.trouble.is_over();
+            self.trouble.rests();
             return false;
         }
         match tcp::listen(self.address, &self.options) {
@@ -320,7 +320,7 @@ mod tests {
             assert_eq!(listening.due(), Some(now + ACCEPT_AGAIN));
             assert!(listening.listener.is_some() && listening.trouble().is_some());
             listening.poll(now + ACCEPT_AGAIN);
-            assert_eq!(listening.due(), None);
+            assert_eq!((listening.due(), listening.trouble()), (None, None));
         }
     }
 

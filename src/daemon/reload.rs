@@ -65,7 +65,7 @@ pub enum Reason {
     #[error(transparent)]
     Key(#[from] super::Error),
     /// The kernel has no such device or congestion control, or does not allow it.
-    #[error("no connection can be made with {0}")]
+    #[error("no such connection can be made: {0}")]
     Socket(#[source] io::Error),
     /// The port can't be had.
     #[error("link.listen: cannot listen on {address}: {source}")]

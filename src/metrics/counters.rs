@@ -1,7 +1,7 @@
 //! What is counted, and by whom: one of these a tunnel, shared by all its threads.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::histogram::Histogram;
 use super::labels::{Direction, Drop, Handshake, Refusal, Reload};
@@ -71,6 +71,7 @@ pub struct Counters {
     handshakes: [[Count; Handshake::ALL.len()]; Direction::ALL.len()],
     refusals: [Count; Refusal::ALL.len()],
     reloads: [Count; Reload::ALL.len()],
+    last_reload_rejected: AtomicBool,
 }
 
 impl Counters {
@@ -94,9 +95,20 @@ impl Counters {
         &self.refusals[why as usize]
     }
 
-    /// The reloads that ended like this.
-    pub fn reloads(&self, outcome: Reload) -> &Count {
-        &self.reloads[outcome as usize]
+    /// Counts a reload.
+    pub fn reloaded(&self, outcome: Reload) {
+        self.reloads[outcome as usize].one();
+        self.last_reload_rejected.store(outcome == Reload::Rejected, Relaxed);
+    }
+
+    /// The reloads that ended like this so far.
+    pub fn reloads(&self, outcome: Reload) -> u64 {
+        self.reloads[outcome as usize].value()
+    }
+
+    /// Whether what is in force is not what lies there: the last reload was rejected.
+    pub fn last_reload_rejected(&self) -> bool {
+        self.last_reload_rejected.load(Relaxed)
     }
 }
 
@@ -131,6 +143,17 @@ mod tests {
             assert_eq!(counters.drops(cause), times);
             assert!(counters.to_string().contains(&format!("dropped {times} {}", cause.as_str())));
         }
+    }
+
+    #[test]
+    fn the_last_reload_is_remembered_beside_their_number() {
+        let counters = Counters::default();
+        assert!(!counters.last_reload_rejected());
+        counters.reloaded(Reload::Rejected);
+        assert!(counters.last_reload_rejected());
+        counters.reloaded(Reload::Applied);
+        assert!(!counters.last_reload_rejected());
+        assert_eq!([Reload::Applied, Reload::Rejected].map(|how| counters.reloads(how)), [1, 1]);
     }
 
     #[test]

@@ -112,8 +112,9 @@ impl Collector for Scrape {
         page.counters(f::HANDSHAKES, handshakes)?;
         let refusals = Refusal::ALL.map(|why| ([why.as_str()], counters.refusals(why).value()));
         page.counters(f::REFUSED, refusals)?;
-        let reloads = Reload::ALL.map(|how| ([how.as_str()], counters.reloads(how).value()));
-        page.counters(f::RELOADS, reloads)
+        let reloads = Reload::ALL.map(|how| ([how.as_str()], counters.reloads(how)));
+        page.counters(f::RELOADS, reloads)?;
+        page.gauge(f::LAST_RELOAD_APPLIED, u64::from(!counters.last_reload_rejected()))
     }
 }
 
@@ -231,6 +232,7 @@ mod tests {
             "tunnel64d_queue_delay_seconds_bucket{tunnel=\"tun0\",le=\"+Inf\"} 1",
             "tunnel64d_queue_bytes{tunnel=\"tun0\"} 4096",
             "tunnel64d_queue_packets{tunnel=\"tun0\"} 2",
+            "tunnel64d_last_reload_applied{tunnel=\"tun0\"} 1",
             "tunnel64d_queue_delay_seconds_sum{tunnel=\"tun0\"} 0.003",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

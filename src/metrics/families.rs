@@ -120,6 +120,8 @@ families! {
         "Connections that were closed before a word was said: from an address that may not connect, or too many at a time."
     RELOADS Counter "tunnel64d_reloads_total" ["result"]
         "Reloads of the configuration, by how they ended."
+    LAST_RELOAD_APPLIED Gauge "tunnel64d_last_reload_applied" []
+        "0 after a reload that was rejected, until another one is applied; else 1."
 }
 
 #[cfg(test)]

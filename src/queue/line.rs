@@ -29,7 +29,7 @@ const AHEAD_MOST: usize = 192 * 1024;
 const AHEAD_LEAST: usize = 4 * 1024;
 
 /// How often a line is looked at that needs no window.
-pub(super) const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long the rate is measured at a time, and over how many times the highest counts: a moment
 /// that was lost to something else must not slow the line down.

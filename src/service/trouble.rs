@@ -34,6 +34,12 @@ impl Trouble {
         self.current.take().is_some()
     }
 
+    /// Nothing is wrong for the moment, and whether it works will be seen. What it was is no news if
+    /// it comes back.
+    pub fn rests(&mut self) {
+        self.current = None;
+    }
+
     /// What is wrong now.
     pub fn current(&self) -> Option<&str> {
         self.current.as_deref()
@@ -50,6 +56,8 @@ mod tests {
         assert!(trouble.failed("refused"));
         assert!(!trouble.failed("refused"));
         assert!(trouble.failed("timed out"));
+        trouble.rests();
+        assert_eq!(trouble.current(), None);
         assert!(!trouble.failed("refused"), "it alternates");
         assert_eq!(trouble.current(), Some("refused"));
         assert!(trouble.is_over());

@@ -177,7 +177,7 @@ pub fn take_listener(socket: OwnedFd, options: &Options) -> io::Result<(TcpListe
     }
     let device = options.device.as_deref().map(str::as_bytes);
     if socket.device()?.as_deref() != device {
-        let name = options.device.as_deref().unwrap_or_default();
+        let name = options.device.as_deref().unwrap_or("(none)");
         socket.bind_device(device).map_err(of("link.device", name))?;
     }
     if let Some(mark) = options.fwmark {
@@ -202,7 +202,7 @@ fn socket(address: SocketAddr, options: &Options) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// An error that names the option it came of: the kernel's own words are the same for all.
+/// An error that names the option it came from: the kernel's own words are the same for all.
 fn of(key: &str, value: impl Display) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{key} {value}: {error}"))
 }

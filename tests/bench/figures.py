@@ -13,9 +13,10 @@ def percentile(values, percent):
 
 
 def median(values):
-    """The median of the values that are there, or None."""
+    """The median of the values that are there, or None; None as well when it is endless."""
     present = [value for value in values if value is not None]
-    return statistics.median(present) if present else None
+    middle = statistics.median(present) if present else math.inf
+    return None if math.isinf(middle) else middle
 
 
 def ratio(value, other):
@@ -26,7 +27,7 @@ def ratio(value, other):
 def round_trips(text):
     """ping's output: the times of the answers in ms, and the percentage that was not answered."""
     sent = re.search(r"(\d+) packets transmitted", text)
-    if not sent:
+    if not sent or sent.group(1) == "0":
         raise ValueError(f"ping said nothing of what it has sent: {text!r}")
     sent = int(sent.group(1))
     times = {}
@@ -37,12 +38,11 @@ def round_trips(text):
 
 def latency(text):
     """ping's output as {"p50", "p95", "p99", "lost"}: ms and percent. What was not answered took
-    longest of all: a percentile that falls on it is None."""
+    longest of all: a percentile that falls on it is endless."""
     times, lost = round_trips(text)
     unanswered = round(len(times) * lost / (100 - lost)) if times else 1
     every = times + [math.inf] * unanswered
-    found = {f"p{percent}": percentile(every, percent) for percent in (50, 95, 99)}
-    return {name: None if math.isinf(time) else time for name, time in found.items()} | {"lost": lost}
+    return {f"p{percent}": percentile(every, percent) for percent in (50, 95, 99)} | {"lost": lost}
 
 
 def received(report):
@@ -94,4 +94,7 @@ def parent(stat):
 
 def resident_mib(status):
     """/proc/PID/status: resident memory."""
-    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE).group(1)) / 1024
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    if not found:
+        raise ValueError("a process that has no memory any more")
+    return int(found.group(1)) / 1024

@@ -1,3 +1,4 @@
+import math
 import unittest
 
 import figures
@@ -34,6 +35,10 @@ class Medians(unittest.TestCase):
         self.assertEqual(figures.median([None, 3, 1, 2]), 2)
         self.assertIsNone(figures.median([None, None]))
 
+    def test_a_run_without_answers_is_no_lucky_one(self):
+        self.assertIsNone(figures.median([math.inf, math.inf, 35]))
+        self.assertEqual(figures.median([math.inf, 30, 35]), 35)
+
     def test_a_ratio_needs_both(self):
         self.assertEqual(figures.ratio(6, 3), 2)
         self.assertIsNone(figures.ratio(None, 3))
@@ -49,11 +54,11 @@ class Pings(unittest.TestCase):
 
     def test_no_answer_at_all_is_a_result(self):
         silence = "4 packets transmitted, 0 received, 100% packet loss, time 30ms"
-        expected = {"p50": None, "p95": None, "p99": None, "lost": 100}
+        expected = {"p50": math.inf, "p95": math.inf, "p99": math.inf, "lost": 100}
         self.assertEqual(figures.latency(silence), expected)
 
     def test_latency_has_three_percentiles(self):
-        lost_one = {"p50": 12.5, "p95": None, "p99": None, "lost": 25}
+        lost_one = {"p50": 12.5, "p95": math.inf, "p99": math.inf, "lost": 25}
         self.assertEqual(figures.latency(PING), lost_one)
         answered = PING.replace("4 packets transmitted", "3 packets transmitted")
         self.assertEqual(figures.latency(answered), {"p50": 12.5, "p95": 101, "p99": 101, "lost": 0})

@@ -54,8 +54,12 @@ class Station:
     def loaded(self, seconds, flows=1, omit=0):
         """Bulk flows and the round trips beside them. The first `omit` seconds don't count."""
         client = self.start_flows(flows, seconds + RUN_UP, omit)
-        time.sleep(omit + RUN_UP)
-        latency = figures.latency(self.ping(seconds))
+        try:
+            time.sleep(omit + RUN_UP)
+            latency = figures.latency(self.ping(seconds))
+        except BaseException:
+            self.end_all(client, self.server)
+            raise
         rate, _ = self.finish_flows(client, seconds + omit)
         return latency | {"mbit": rate}
 
@@ -81,7 +85,11 @@ class Station:
         command += ["-R"] if reverse else []
         # One for each: the next client would meet one that is not done with the last.
         self.server = self.lab.spawn("VM3-6", ["iperf3", "-s", "-1"], "iperf3")
-        self.lab.eventually("iperf3 listens", 10, self.listens)
+        try:
+            self.lab.eventually("iperf3 listens", 10, self.listens)
+        except BaseException:
+            self.end_all(self.server)
+            raise
         self.report = self.lab.directory / "flow.log"
         self.report.unlink(missing_ok=True)
         return self.lab.spawn("VM1-6", command, "flow")
@@ -95,9 +103,12 @@ class Station:
         except (ValueError, KeyError) as wrong:
             raise Failed(f"iperf3: {wrong}") from wrong
         finally:
-            for process in (client, self.server):
-                end(process)
-                self.lab.processes.remove(process)
+            self.end_all(client, self.server)
+
+    def end_all(self, *processes):
+        for process in processes:
+            end(process)
+            self.lab.processes.remove(process)
 
     def listens(self):
         """Whether a socket of VM3-6 listens on iperf3's port: state 0A in /proc/net/tcp6."""
@@ -112,16 +123,15 @@ class Station:
         sender = self.lab.spawn("VM1-6", [
             DATAGRAMS, "send", f"[{self.way.target}]:{UDP_PORT}", length, seconds + 2 * RUN_UP],
             "datagrams")
-        time.sleep(RUN_UP)
-        start, before = time.monotonic(), self.arrived()
-        time.sleep(seconds)
-        after, stop = self.arrived(), time.monotonic()
         try:
+            time.sleep(RUN_UP)
+            start, before = time.monotonic(), self.arrived()
+            time.sleep(seconds)
+            after, stop = self.arrived(), time.monotonic()
             if sender.wait(10):
                 raise Failed(self.lab.log("datagrams"))
         finally:
-            end(sender)
-            self.lab.processes.remove(sender)
+            self.end_all(sender)
         return (after - before) / (stop - start)
 
     def arrived(self):

@@ -3,8 +3,10 @@
     {"version": 1, "machine": {…}, "plan": {…},
      "ways":  {NAME: {"version": …, "clean": {MEASURE: FIGURE}, "lines": {LINE: {MEASURE: FIGURE}}}},
      "missing": {NAME: why}, "failures": […], "busy": [0.01, …], "stolen": [0, …]}
-    FIGURE = {"median": 1.5, "runs": [1, 1.5, null]}        null: that run failed, see "failures"
+    FIGURE = {"median": 1.5, "runs": [1, 1.5, null]}        null: that run failed, see "failures", or was endless
 """
+
+import math
 
 import figures
 
@@ -90,4 +92,4 @@ class Results:
 
 def rounded(value):
     """Four significant digits; more were never measured."""
-    return None if value is None else float(f"{value:.4g}")
+    return None if value is None or math.isinf(value) else float(f"{value:.4g}")

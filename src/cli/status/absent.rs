@@ -56,7 +56,7 @@ pub fn unanswered(name: &str, failure: &Failure) -> (Snapshot, Exit) {
 pub fn explained(options: &Options, name: &str, snapshot: Snapshot) -> Snapshot {
     let mut reasons = match config::load(&options.sources(name)) {
         Ok(loaded) => {
-            let files = unreadable::among(loaded.files.iter().map(AsRef::as_ref));
+            let files = unreadable::among(&loaded.places).filter(|_| options.are_the_units());
             let files = files.map(|(text, remedy)| {
                 let remedy = format!("{remedy}. {}", start(name));
                 Problem { kind: Kind::Configuration, text, remedy, since: None }

@@ -72,13 +72,13 @@ impl Tunnel {
         let print = self.verdicts.reached(verdict, asked, Time::now());
         match verdict {
             Ok(reloaded) => {
-                self.counters.reloads(metrics::Reload::Applied).one();
+                self.counters.reloaded(metrics::Reload::Applied);
                 if let Some(repeats) = print {
                     report!(messages::RELOADED, changed = reloaded, repeats = repeats);
                 }
             }
             Err(refused) => {
-                self.counters.reloads(metrics::Reload::Rejected).one();
+                self.counters.reloaded(metrics::Reload::Rejected);
                 let Some(mut repeats) = print else { return };
                 for reason in &refused.0 {
                     report!(messages::RELOAD_REJECTED, error = reason, repeats = repeats);

@@ -55,6 +55,22 @@ fn two_ends_that_know_each_other_agree_and_prove_their_keys() {
 }
 
 #[test]
+fn an_older_tls_is_refused() {
+    let version = [3, 3];
+    let signatures = [0, 13, 0, 4, 0, 2, 8, 7];
+    let groups = [0, 10, 0, 4, 0, 2, 0, 29];
+    let rest = [&[0][..], &[0, 2, 0xc0, 0x2b], &[1, 0], &[0, 16], &signatures, &groups].concat();
+    let hello = [&version[..], &[7; 32], &rest].concat();
+    let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+    let message = [&[1, 0, 0, length(&hello)][..], &hello].concat();
+    let mut record = [&[22, 3, 1, 0, length(&message)][..], &message].concat();
+    let (mut listener, mut answer) = (ends(|key| key, |key| key).listener, Window::default());
+    assert!(listener.open(&mut record, &mut Window::default(), &mut answer).is_err());
+    const PROTOCOL_VERSION: u8 = 70;
+    assert_eq!(answer.filled(), [21, 3, 3, 0, 2, 2, PROTOCOL_VERSION]);
+}
+
+#[test]
 fn a_listener_with_another_key_is_refused_and_learns_it() {
     let mut ends = ends(other, |key| key);
     let (dialler, listener) = handshake(&mut ends);
