@@ -73,7 +73,7 @@ fn floods(vm1: &str, kind: &str) {
     let mut strangers = [VM3, VM2].map(|host| strangers(&lab, host, kind, STRANGERS / 2));
     let mut most = before;
     let busy = rate(&stream, || {
-        eventually("all strangers have been there", Duration::from_secs(120), || {
+        eventually("all strangers have been there", Duration::from_secs(50), || {
             most = most.or_more(State::of(&vm1));
             strangers.iter_mut().all(|process| process.output().contains("seconds="))
         });

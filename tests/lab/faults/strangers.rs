@@ -36,8 +36,10 @@ fn garbage_is_logged_once_and_closed() {
 fn an_overlong_frame_is_logged_once_and_closed() {
     let target = Target::raise();
     let mut stranger = target.dial(VM3);
+    let resident = target.vm1.resident_kib();
     // Every length field reads as its largest. The daemon may close before it has read it all.
     let _ = stranger.write_all(&[0xff; 1 << 20]);
+    assert!(target.vm1.resident_kib() < resident + 16 * 1024, "memory is bounded");
     target.turns_away(stranger, "172.16.2.163");
 }
 
