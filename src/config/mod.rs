@@ -5,7 +5,7 @@
 //! - `layers`: which files, variables and arguments there are; figment merges them.
 //! - `document`: the text of one layer → values and their lines; misspelt keys are found here.
 //! - [`schema`]: every key with its type, default, range and effect.
-//! - `validate`, `values`: merged values → [`Settings`], typed, within bounds, consistent.
+//! - `validate`, `reader`, `values`: merged values → [`Settings`], typed, within bounds, consistent.
 //! - `print`: settings and their origins → TOML.
 //! - [`legacy`]: the old `key=value` file → TOML.
 
@@ -14,6 +14,7 @@ mod error;
 mod layers;
 pub mod legacy;
 mod print;
+mod reader;
 pub mod schema;
 mod settings;
 mod validate;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::time::Time;
 use std::time::Duration;
 
 const PEER: &str = "172.16.2.163:4641";

@@ -5,7 +5,9 @@ use socket2::SockRef;
 use tokio::io::sink;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::intake::PACKETS_A_TURN;
 use super::*;
+use crate::datapath::Unreadable;
 use crate::packet::buffer::MAX_PACKET;
 use crate::packet::headers::Ecn;
 use crate::packet::samples::Sample;

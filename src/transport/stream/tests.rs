@@ -1,5 +1,5 @@
 use super::*;
-use keys::PrivateKey;
+use crate::transport::keys::PrivateKey;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
