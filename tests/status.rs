@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,18 @@ fn a_table_has_those_that_run_and_those_that_do_not() {
 }
 
 #[test]
+fn those_that_hang_do_not_add_up() {
+    let host = Host::new();
+    let all_are_asked = Arc::new(Barrier::new(3));
+    let _daemons = ["tun0", "tun1", "tun2"].map(|name| {
+        let all_are_asked = all_are_asked.clone();
+        host.serve_after(name, move || drop(all_are_asked.wait()))
+    });
+    let text = text(&host.run(&[]));
+    assert_eq!(text.lines().filter(|line| line.contains(" up ")).count(), 3, "{text}");
+}
+
+#[test]
 fn a_tunnel_that_does_not_run_is_told_of_with_the_reason_and_status_69() {
     let host = Host::new();
     let nothing = host.run(&[]);
@@ -199,6 +212,11 @@ impl Host {
 
     /// A daemon that is up, and says more than a line holds.
     fn serve(&self, name: &str) -> Server {
+        self.serve_after(name, || ())
+    }
+
+    /// One that does something else before it answers.
+    fn serve_after(&self, name: &str, first: impl Fn() + Send + 'static) -> Server {
         let (sender, mut receiver) = requests();
         let bound = socket::bind(&self.path("run"), name).expect("a socket");
         let snapshot = Snapshot {
@@ -214,6 +232,7 @@ impl Host {
         thread::spawn(move || {
             while let Some(request) = receiver.blocking_recv() {
                 if let Request::Status(reply) = request {
+                    first();
                     let _ = reply.send(snapshot.clone());
                 }
             }

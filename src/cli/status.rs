@@ -13,7 +13,8 @@ mod watch;
 use std::collections::BTreeSet;
 use std::env;
 use std::io::{self, IsTerminal};
-use std::thread::sleep;
+use std::panic::resume_unwind;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -162,7 +163,14 @@ fn look_at_all(options: &Options) -> Result<Vec<Seen>, String> {
             configuration.display()
         ));
     }
-    Ok(names.iter().map(|name| look_closely(options, name)).collect())
+    // At once: one that hangs takes its time.
+    Ok(thread::scope(|scope| {
+        let looks: Vec<_> =
+            names.iter().map(|name| scope.spawn(|| look_closely(options, name))).collect();
+        let seen =
+            looks.into_iter().map(|look| look.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        seen.collect()
+    }))
 }
 
 /// It is fine if one of them can be seen to run.
