@@ -6,7 +6,7 @@ use crate::packet::buffer::Pool;
 
 use super::incoming::{FIRST_READ, a_read};
 use super::outgoing::Outgoing;
-use super::tls::{self, Opened, RECORD, Session};
+use super::tls::{self, Progress, RECORD, Session};
 use super::window::Window;
 
 /// Frames up to this length share a record; longer ones are sealed where they lie.
@@ -108,7 +108,7 @@ impl Sealed {
 
     /// Opens what has come: messages of the handshake, then data, which is added to `plain`. Says
     /// whether the handshake is complete, and whether the peer has closed.
-    pub(super) fn open(&mut self, plain: &mut Window) -> Result<Opened, tls::Error> {
+    pub(super) fn open(&mut self, plain: &mut Window) -> Result<Progress, tls::Error> {
         let opened = self.session.open(self.incoming.filled_mut(), plain, &mut self.outgoing)?;
         self.incoming.take(opened.consumed);
         Ok(opened)

@@ -32,7 +32,7 @@ use super::keys::{PrivateKey, PublicKey};
 use pinned::Pinned;
 use session::Side;
 
-pub(super) use records::{Opened, RECORD};
+pub(super) use records::{Progress, RECORD};
 pub(super) use session::Session;
 
 /// What the application protocol is called (RFC 7301).

@@ -81,9 +81,9 @@ struct Keys {
     sequence: u64,
 }
 
-/// What a call of [`Session::open`](super::Session::open) came to.
+/// How far a call of [`Session::open`](super::Session::open) got.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(in crate::transport) struct Opened {
+pub(in crate::transport) struct Progress {
     /// Bytes of the input that are done with: whole records.
     pub consumed: usize,
     /// Whether the handshake is complete and data may be sealed.
@@ -118,7 +118,7 @@ impl Records {
     }
 
     /// Opens the whole records at the front of `sealed`; data is added to `plain`.
-    pub fn open(&mut self, sealed: &[u8], plain: &mut Window) -> Result<Opened, Error> {
+    pub fn open(&mut self, sealed: &[u8], plain: &mut Window) -> Result<Progress, Error> {
         let mut rest = sealed;
         while let Some((header, body)) = rest.split_first_chunk::<HEADER>() {
             if self.closed {
@@ -147,7 +147,7 @@ impl Records {
             rest = behind;
         }
         let consumed = sealed.len() - rest.len();
-        Ok(Opened { consumed, ready: !self.closed, closed: self.closed })
+        Ok(Progress { consumed, ready: !self.closed, closed: self.closed })
     }
 
     /// Tells the peer why the connection ends, unless it was the peer who ended it.

@@ -10,7 +10,7 @@ use rustls::{CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 use crate::transport::keys::PublicKey;
 use crate::transport::window::Window;
 
-use super::records::{HEADER, Opened, RECORD, Records, Secrets};
+use super::records::{HEADER, Progress, RECORD, Records, Secrets};
 use super::{ALPN, Ciphers, Error};
 
 /// What may have come of the handshake and not be complete: several times the longest that two ends
@@ -71,7 +71,7 @@ impl Session {
         input: &mut [u8],
         plain: &mut Window,
         answer: &mut Window,
-    ) -> Result<Opened, Error> {
+    ) -> Result<Progress, Error> {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Handshake(mut handshake) => {
                 let opened = handshake.go_on(input, answer).map_err(|error| match error {
@@ -84,7 +84,7 @@ impl Session {
                 }
                 self.state = State::Established(Box::new(handshake.establish()?));
                 let behind = self.open(&mut input[opened.consumed..], plain, answer)?;
-                Ok(Opened { consumed: opened.consumed + behind.consumed, ..behind })
+                Ok(Progress { consumed: opened.consumed + behind.consumed, ..behind })
             }
             State::Established(mut established) => {
                 let records = &mut established.records;
@@ -165,8 +165,8 @@ impl Session {
 impl Handshake {
     /// Goes on as far as what has come allows. rustls is shown one record more each time that it
     /// wants to know more: what stands behind the last record of the handshake is not its business.
-    fn go_on(&mut self, input: &mut [u8], answer: &mut Window) -> Result<Opened, rustls::Error> {
-        let (mut opened, mut shown) = (Opened::default(), self.seen);
+    fn go_on(&mut self, input: &mut [u8], answer: &mut Window) -> Result<Progress, rustls::Error> {
+        let (mut opened, mut shown) = (Progress::default(), self.seen);
         loop {
             let rest = &mut input[opened.consumed..];
             let (discard, next) = self.step(&mut rest[..shown], answer);
@@ -187,8 +187,8 @@ impl Handshake {
                     }
                     None => return Ok(opened),
                 },
-                Ok(Next::Ready) => return Ok(Opened { ready: true, ..opened }),
-                Ok(Next::Closed) => return Ok(Opened { closed: true, ..opened }),
+                Ok(Next::Ready) => return Ok(Progress { ready: true, ..opened }),
+                Ok(Next::Closed) => return Ok(Progress { closed: true, ..opened }),
                 Err(error) => {
                     // What is left to do is to tell the peer.
                     let rest = &mut input[opened.consumed..][..shown];

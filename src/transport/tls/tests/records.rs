@@ -33,7 +33,7 @@ fn sealed(session: &mut Session, plain: &[u8]) -> Vec<u8> {
 }
 
 /// What comes of these bytes: data, what is answered, and how it ends.
-fn opened(session: &mut Session, bytes: &[u8]) -> (Vec<u8>, Vec<u8>, Result<Opened, Error>) {
+fn opened(session: &mut Session, bytes: &[u8]) -> (Vec<u8>, Vec<u8>, Result<Progress, Error>) {
     let (mut plain, mut answer) = (Window::default(), Window::default());
     let result = session.open(&mut bytes.to_vec(), &mut plain, &mut answer);
     (plain.filled().to_vec(), answer.filled().to_vec(), result)
@@ -54,7 +54,7 @@ fn what_is_sealed_comes_out_as_it_was_in_as_few_records_as_it_fits_in() {
         let wire = sealed(&mut ends.dialler, &plain);
         assert_eq!(wire.len(), length + length.div_ceil(RECORD) * OVERHEAD);
         let (seen, answer, result) = opened(&mut ends.listener, &wire);
-        let whole = Opened { consumed: wire.len(), ready: true, closed: false };
+        let whole = Progress { consumed: wire.len(), ready: true, closed: false };
         assert_eq!((seen, answer, result), (plain, vec![], Ok(whole)));
     }
 }
@@ -79,7 +79,7 @@ fn a_changed_byte_anywhere_ends_the_connection_and_the_peer_is_told() {
         let (seen, told, result) = opened(&mut ends.listener, &wire);
         assert_eq!(seen, b"", "byte {place}");
         if place == 3 {
-            let waits = Opened { consumed: 0, ready: true, closed: false };
+            let waits = Progress { consumed: 0, ready: true, closed: false };
             assert_eq!(result, Ok(waits), "for the rest of a longer record");
             continue;
         }
