@@ -204,7 +204,7 @@ pub const KEYS: &[Key] = &[
         Reload::Restart("the log is opened at the start")),
     key("metrics.listen", Kind::Text, None,
         "a loopback address with a port, such as \"127.0.0.1:9641\", or \"unix:\" and an absolute path",
-        "Where metrics are served to Prometheus; nowhere when unset.",
+        "Where metrics are served to Prometheus; nowhere when unset. The unit lets the daemon make a socket below /run/tunnel64d only.",
         Reload::Now),
 ];
 

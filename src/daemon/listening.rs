@@ -22,6 +22,10 @@ const BIND_AGAIN: Duration = Duration::from_secs(2);
 /// The pause before connections are accepted again when the system is out of what they need.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often a port that is bound to a device is compared with the device: one that is made anew
+/// has its name, and nothing reaches the port by way of it.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// A port to listen on.
 pub struct Listening {
     address: SocketAddr,
@@ -29,6 +33,8 @@ pub struct Listening {
     /// Never given up: a port below 1024 might not be had again.
     listener: Option<TcpListener>,
     due: Option<Time>,
+    /// When the device was looked at.
+    looked: Time,
     trouble: Trouble,
     /// Whether it is a socket unit's.
     activated: bool,
@@ -42,6 +48,7 @@ impl Listening {
             options,
             listener: None,
             due: Some(now),
+            looked: now,
             trouble: Trouble::default(),
             activated: false,
         }
@@ -56,7 +63,12 @@ impl Listening {
         notifier: &Notifier,
         now: Time,
     ) -> Option<Self> {
-        let (activated, bound) = (inherited.activated(), inherited.bound());
+        let mut activated = inherited.activated().into_iter();
+        let (activated, others) = (activated.next(), activated.count());
+        if others > 0 {
+            report!(messages::SOCKET_UNUSED, error = "only its first ListenStream= is served");
+        }
+        let bound = inherited.bound();
         let mut listening = address.map(|address| Self::new(address, options.clone(), now));
         match (&mut listening, activated) {
             (Some(listening), Some(socket)) => listening.take_activated(socket),
@@ -149,18 +161,47 @@ impl Listening {
             }
             _ => tcp::listen(address, &options)?,
         };
-        let trouble = Trouble::default();
-        let activated = false;
-        Ok(Self { address, options, listener: Some(listener), due: None, trouble, activated })
+        let successor = Self::new(address, options, now);
+        Ok(Self { listener: Some(listener), due: None, ..successor })
     }
 
     /// When [`Self::poll`] has something to do.
     pub fn due(&self) -> Option<Time> {
-        self.due
+        // What a socket unit holds is not ours to replace.
+        let follows = self.options.device.is_some() && self.listener.is_some() && !self.activated;
+        let look = follows.then(|| self.looked + LOOK_AGAIN);
+        [self.due, look].into_iter().flatten().min()
     }
 
     /// Binds the port or ends a pause, if that is due. Says whether the port was bound just now.
     pub fn poll(&mut self, now: Time) -> bool {
+        if self.due().is_none_or(|due| due > now) {
+            return false;
+        }
+        self.looked = now;
+        self.follow_device() || self.poll_port(now)
+    }
+
+    /// Binds the port anew if its device is another one by now.
+    fn follow_device(&mut self) -> bool {
+        let lost = |port: &&TcpListener| !tcp::is_on_device(port, &self.options);
+        let Some(old) = self.listener.as_ref().filter(|_| !self.activated).filter(lost) else {
+            return false;
+        };
+        match tcp::listen_in_place_of(old, self.address, &self.options) {
+            Ok(listener) => {
+                self.trouble.is_over();
+                self.take(listener);
+                true
+            }
+            Err(error) => {
+                self.tell(&error);
+                false
+            }
+        }
+    }
+
+    fn poll_port(&mut self, now: Time) -> bool {
         if self.due.is_none_or(|due| due > now) {
             return false;
         }
@@ -226,6 +267,10 @@ impl Listening {
 
     fn pause(&mut self, now: Time, pause: Duration, error: &io::Error) {
         self.due = Some(now + pause);
+        self.tell(error);
+    }
+
+    fn tell(&mut self, error: &io::Error) {
         if self.trouble.failed(&error.to_string()) {
             report!(messages::LISTEN_FAILED, address = self.address, error = error);
         }

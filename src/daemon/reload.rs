@@ -67,6 +67,17 @@ pub enum Reason {
     /// The kernel has no such device or congestion control, or does not allow it.
     #[error("no such connection can be made: {0}")]
     Socket(#[source] io::Error),
+    /// What concerns the port can't change while a socket unit holds it.
+    #[error(
+        "{key}: the port is held by a socket unit: systemctl disable --now \
+         tunnel64d@{tunnel}.socket, and systemctl restart tunnel64d@{tunnel}"
+    )]
+    Held {
+        /// The key.
+        key: &'static str,
+        /// The instance's name.
+        tunnel: String,
+    },
     /// The port can't be had.
     #[error("link.listen: cannot listen on {address}: {source}")]
     Listen {

@@ -43,9 +43,9 @@ impl Inherited {
         queue_names().flat_map(|name| self.named(&name)).collect()
     }
 
-    /// The port that a socket unit holds.
-    pub fn activated(&mut self) -> Option<OwnedFd> {
-        self.named(ACTIVATED).into_iter().next()
+    /// The ports that a socket unit holds.
+    pub fn activated(&mut self) -> Vec<OwnedFd> {
+        self.named(ACTIVATED)
     }
 
     /// The port that the process before has bound.

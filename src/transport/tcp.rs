@@ -190,6 +190,13 @@ pub fn take_listener(socket: OwnedFd, options: &Options) -> io::Result<(TcpListe
     Ok((listener, address))
 }
 
+/// Whether a listener is bound to the device of this name, or to none if none is named. It is bound
+/// to the interface that had the name then.
+pub fn is_on_device(listener: &TcpListener, options: &Options) -> bool {
+    let device = SockRef::from(listener).device();
+    device.is_ok_and(|device| device.as_deref() == options.device.as_deref().map(str::as_bytes))
+}
+
 fn socket(address: SocketAddr, options: &Options) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;

@@ -81,6 +81,10 @@ fn a_socket_unit_holds_the_port_and_starts_the_daemon(release: Release) {
     let log = near.run("journalctl --sync; journalctl --no-pager -u tunnel64d@tun0");
     assert!(!log.contains("has another address"), "{log}");
 
+    near.write("/etc/tunnel64d/tun0.d/port.toml", "-m 0640 -g tunnel64d", "link.fwmark = 64\n");
+    let refused = near.run("tunnel64d reload tun0 2>&1 && exit 1 || true");
+    assert!(refused.contains("link.fwmark: the port is held by a socket unit"), "{refused}");
+
     near.write(
         "/etc/tunnel64d/tun0.d/port.toml",
         "-m 0640 -g tunnel64d",

@@ -120,16 +120,38 @@ impl Tunnel {
         if settings.link.listen == self.settings.link.listen && alike {
             return Ok(Port::Stays);
         }
-        let Some(address) = settings.link.listen else { return Ok(Port::Moves(None)) };
         let present = self.listening.as_ref();
         if let Some(activated) = present.filter(|present| present.is_activated()) {
-            activated.compare(address);
-            return Ok(Port::Stays);
+            return self.keep_activated(activated, settings, options);
         }
+        let Some(address) = settings.link.listen else { return Ok(Port::Moves(None)) };
         match Listening::in_place_of(present, address, options.clone(), Time::now()) {
             Ok(listening) => Ok(Port::Moves(Some(Box::new(listening)))),
             Err(source) => Err(Reason::Listen { address, source }.into()),
         }
+    }
+
+    /// systemd has the port of a socket unit too, and would go on listening with what it was given.
+    fn keep_activated(
+        &self,
+        activated: &Listening,
+        settings: &Settings,
+        options: &tcp::Options,
+    ) -> Result<Port, Refused> {
+        let held = |key| Reason::Held { key, tunnel: settings.name.clone() };
+        let Some(address) = settings.link.listen else { return Err(held("link.listen").into()) };
+        let changed = [
+            ("link.device", options.device != self.tcp.device),
+            ("link.fwmark", options.fwmark != self.tcp.fwmark),
+            ("link.dscp", options.dscp != self.tcp.dscp),
+        ];
+        let reasons: Vec<_> =
+            changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| held(key)).collect();
+        if !reasons.is_empty() {
+            return Err(Refused(reasons));
+        }
+        activated.compare(address);
+        Ok(Port::Stays)
     }
 
     async fn apply(&mut self, prepared: Prepared) -> Reloaded {
