@@ -212,7 +212,7 @@ def pubkey(name="tun0"):
 
         salt '*' tunnel64d.pubkey tun0
     """
-    return pubkey_of(os.path.join(CONFIG_DIR, f"{_name(name)}.key"))
+    return pubkey_of(_key_files().get(_name(name)) or os.path.join(CONFIG_DIR, f"{name}.key"))
 
 
 def pubkeys():
@@ -226,11 +226,11 @@ def pubkeys():
         salt '*' tunnel64d.pubkeys
     """
     keys = {}
-    for path in _files("*.key"):
+    for name, path in _key_files().items():
         try:
-            keys[os.path.basename(path)[: -len(".key")]] = pubkey_of(path)
+            keys[name] = pubkey_of(path)
         except CommandExecutionError:
-            # A file of another kind must not keep the good keys from the peers.
+            # One that is missing, or of another kind, must not keep the good ones from the peers.
             continue
     return keys
 
@@ -274,7 +274,10 @@ def make_key(path):
     """
     directory = os.path.dirname(path)
     # Complete before it has its name: a minion that is killed leaves no half key behind.
-    descriptor, temporary = tempfile.mkstemp(prefix=".key-", dir=directory)
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".key-", dir=directory)
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: no key can be made: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             subprocess.run([binary(), "genkey"], stdout=file, check=True)
@@ -304,7 +307,7 @@ def toml(config):
     if not isinstance(config, dict):
         raise CommandExecutionError(f"a configuration is a mapping of sections, not {config!r}")
     lines = []
-    for section, keys in _without_nothing(config).items():
+    for section, keys in __salt__["tunnel64d_pillar.valued"](config).items():
         if not isinstance(keys, dict):
             lines.insert(0, f"{_key(section)} = {_value(keys)}")
             continue
@@ -375,14 +378,14 @@ def pending(name, stamp):
 
         salt '*' tunnel64d.pending tun0 /run/tunnel64d.applied/tun0
     """
-    pid = status(name)["pid"]
-    if not pid:
+    shown = _properties(name, "MainPID", "ExecMainStartTimestampMonotonic")
+    if not int(shown["MainPID"] or 0):
         return False
-    read = os.stat(f"/proc/{pid}").st_mtime
+    read = time.time() - time.monotonic() + int(shown["ExecMainStartTimestampMonotonic"]) / 1e6
     if os.path.exists(stamp):
         read = max(read, os.stat(stamp).st_mtime)
-    files = [os.path.join(CONFIG_DIR, f"{name}.{kind}") for kind in ("toml", "key")]
-    return any(os.path.exists(file) and os.stat(file).st_mtime > read for file in files)
+    files = [os.path.join(CONFIG_DIR, f"{name}.toml"), _key_files().get(name)]
+    return any(file and os.path.exists(file) and os.stat(file).st_mtime > read for file in files)
 
 
 def binary():
@@ -459,6 +462,17 @@ def _name(name):
     return str(name)
 
 
+def _key_files():
+    """Where each tunnel's private key lies: by the pillar, or else by the name of the file."""
+    given = __salt__["pillar.get"]("tunnel64d:tunnels", {})
+    given = given if isinstance(given, dict) else {}
+    found = {os.path.basename(path)[: -len(".key")]: path for path in _files("*.key")}
+    for name, tunnel in given.items():
+        if isinstance(tunnel, dict):
+            found[name] = __salt__["tunnel64d_pillar.key_file"](name, tunnel)
+    return {name: path for name, path in found.items() if path}
+
+
 def _files(pattern):
     return sorted(glob.glob(os.path.join(CONFIG_DIR, pattern)))
 
@@ -466,12 +480,6 @@ def _files(pattern):
 def _key(key):
     key = str(key)
     return key if BARE_KEY.match(key) else _text(key)
-
-
-def _without_nothing(value):
-    if isinstance(value, dict):
-        return {key: _without_nothing(each) for key, each in value.items() if each is not None}
-    return value
 
 
 def _is_table(value):

@@ -75,6 +75,8 @@ def mistakes(pillar):
         _choice(found, f"{place}:apply", tunnel.get("apply"), ("auto", "reload", "restart", "none"))
         for number, peer in enumerate(tunnel.get("peers") or []):
             _judge(found, f"{place}:peers:{number}", peer, {"minion": str, "tunnel": str})
+            if peer is None:
+                found.append(f"{place}:peers:{number}: expected a mapping, as in pillar.example")
             if isinstance(peer, dict) and "minion" not in peer:
                 found.append(f"{place}:peers:{number}: names no minion")
     for destination, route in _items(pillar.get("routes")):
@@ -88,6 +90,22 @@ def mistakes(pillar):
     return found
 
 
+def valued(pillar):
+    """
+    A pillar without the keys that have no value: with such a one, another pillar takes back what
+    has been set.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' tunnel64d_pillar.valued '{service: {wait: }}'
+    """
+    if isinstance(pillar, dict):
+        return {key: valued(each) for key, each in pillar.items() if each is not None}
+    return pillar
+
+
 def key_file(name, tunnel):
     """
     Where the private key of a tunnel lies; nothing when the formula has no business with it.
@@ -98,12 +116,13 @@ def key_file(name, tunnel):
 
         salt '*' tunnel64d_pillar.key_file tun0 '{}'
     """
-    security = tunnel.get("security") or {}
+    tunnel = valued(tunnel)
+    security = tunnel.get("security", {})
     if not isinstance(security, dict) or tunnel.get("credential"):
         return None
     if security.get("mode", "tls") != "tls":
         return None
-    return security.get("private_key_file") or f"/etc/tunnel64d/{name}.key"
+    return security.get("private_key_file", f"/etc/tunnel64d/{name}.key")
 
 
 def config(name, tunnel):
@@ -118,10 +137,11 @@ def config(name, tunnel):
 
         salt '*' tunnel64d_pillar.config tun0 '{peers: [{minion: gw2}]}'
     """
+    tunnel = valued(tunnel)
     sections = {key: value for key, value in tunnel.items() if key not in TUNNEL}
     path = key_file(name, tunnel)
     keys, problems = [], []
-    for peer in tunnel.get("peers") or []:
+    for peer in tunnel.get("peers", []):
         theirs = peer.get("tunnel", name)
         mined = __salt__["mine.get"](peer["minion"], "tunnel64d.pubkeys", tgt_type="list")
         key = ((mined or {}).get(peer["minion"]) or {}).get(theirs)
@@ -133,7 +153,7 @@ def config(name, tunnel):
                 f"tunnel64d.keys there, then run mine.send tunnel64d.pubkeys on it)"
             )
     if path or keys:
-        security = dict(sections.get("security") or {})
+        security = dict(sections.get("security", {}))
         if path:
             security.setdefault("private_key_file", path)
         if keys:

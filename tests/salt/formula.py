@@ -13,7 +13,7 @@ import salt.state
 FORMULA = os.environ.get("FORMULA", "/srv/formula")
 
 
-def load(test=False):
+def load(test=False, pillar=None):
     """The execution modules and the states, in test mode or not."""
     opts = salt.config.minion_config(None)
     opts.update(
@@ -26,7 +26,7 @@ def load(test=False):
         cachedir="/tmp/salt-tests",
         extension_modules="/tmp/salt-tests/extmods",
     )
-    state = salt.state.State(opts, initial_pillar={})
+    state = salt.state.State(opts, initial_pillar=pillar or {})
     return state.functions, States(state)
 
 

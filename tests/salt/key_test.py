@@ -37,6 +37,20 @@ class Key(unittest.TestCase):
         with open(self.path, encoding="ascii") as file:
             self.assertEqual(file.read().strip(), private)
 
+    def test_a_key_that_lies_elsewhere_is_where_the_pillar_says(self):
+        pillar = {"tunnels": {"tun7": {"security": {"private_key_file": self.path}}}}
+        modules, states = load(pillar={"tunnel64d": pillar})
+        self.assertNotIn("tun7", modules["tunnel64d.pubkeys"](), "none has been made")
+        states["tunnel64d.key_present"](self.path)
+        public = modules["tunnel64d.pubkey_of"](self.path)
+        self.assertEqual(modules["tunnel64d.pubkey"]("tun7"), public)
+        self.assertEqual(modules["tunnel64d.pubkeys"]()["tun7"], public)
+
+    def test_a_directory_that_is_missing_is_told_of(self):
+        refused = STATES["tunnel64d.key_present"](f"{self.directory}/none/tun0.key")
+        self.assertFalse(refused["result"])
+        self.assertIn("no key can be made: No such file or directory", refused["comment"])
+
     def test_a_key_that_others_can_read_is_locked_again(self):
         STATES["tunnel64d.key_present"](self.path)
         os.chmod(self.path, 0o644)

@@ -25,6 +25,7 @@ class Pillar(unittest.TestCase):
         for pillar, expected in [
             ([], "tunnel64d: expected a mapping"),
             ({"tunels": {}}, "tunnel64d:tunels: unknown key (there are: "),
+            ({"tunnels": {"tun0": {"peers": [None]}}}, "tunnels:tun0:peers:0: expected a mapping"),
             ({"package": {"versoin": "1"}}, "tunnel64d:package:versoin: unknown key"),
             ({"package": {"version": 1}}, "tunnel64d:package:version: 1 is not accepted"),
             ({"package": {"path": "x.deb"}}, "tunnel64d:package:path: expected an absolute path"),
@@ -64,10 +65,23 @@ class Pillar(unittest.TestCase):
         for tunnel, expected in [
             ({}, "/etc/tunnel64d/tun0.key"),
             ({"security": {"private_key_file": "/k"}}, "/k"),
+            ({"security": {"private_key_file": None}}, "/etc/tunnel64d/tun0.key"),
             ({"security": {"mode": "plaintext"}}, None),
+            ({"security": {"mode": None}}, "/etc/tunnel64d/tun0.key"),
             ({"credential": True}, None),
         ]:
             self.assertEqual(MODULES["tunnel64d_pillar.key_file"]("tun0", tunnel), expected)
+
+    def test_a_key_without_a_value_takes_back_what_another_pillar_has_set(self):
+        given = {"service": {"wait_connected": None}, "routes": {"fc00:4::/64": None}}
+        self.assertEqual(mistakes(given), [])
+        left = MODULES["tunnel64d_pillar.valued"](given)
+        self.assertEqual(left, {"service": {}, "routes": {}})
+        tunnel = {"security": {"mode": None, "private_key_file": None}}
+        self.assertEqual(
+            MODULES["tunnel64d_pillar.config"]("tun0", tunnel)["config"],
+            {"security": {"private_key_file": "/etc/tunnel64d/tun0.key"}},
+        )
 
     def test_what_is_the_formulas_does_not_reach_the_daemon(self):
         tunnel = {"enabled": True, "private_key": "secret", "link": {"listen": "::"}}

@@ -15,6 +15,13 @@ tunnel64d-roll:
     - comment: no minions are named (pillar key roll:minions, in the order in which to go)
 {%- else %}
 
+# What the minions know of the formula is the master's version of it.
+tunnel64d-modules:
+  salt.function:
+    - name: saltutil.sync_all
+    - tgt: {{ minions | json }}
+    - tgt_type: list
+
 # Keys before everything else: each end needs the other's public one.
 tunnel64d-keys:
   salt.state:
@@ -22,6 +29,8 @@ tunnel64d-keys:
     - tgt_type: list
     - expect_minions: true
     - sls: tunnel64d.keys
+    - require:
+      - salt: tunnel64d-modules
 
 tunnel64d-mine:
   salt.function:
