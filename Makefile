@@ -28,7 +28,7 @@ SCRIPTS := tests/need tests/unpack tests/lab/lab tests/lab/demo tests/fuzz/run t
 # Manuals are shown by man(1); what else these tests need they unpack under target/.
 SINGLE := python3:python3 man:man-db flock:util-linux
 
-# Everything but the lab: no root, no namespaces.
+# Everything that needs one host only.
 SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ SINGLE_HOST := --lib --bins --examples $(patsubst tests/%.rs,--test %,$(wildcard
 help:
 	@echo 'make demo    six hosts in namespaces: the router dies, the tunnel takes over (root)'
 	@echo 'make test    everything: lint, units, properties, the lab, the package (root)'
-	@echo 'make quick   units, properties and single-host checks, under two minutes'
+	@echo 'make quick   units, properties and single-host checks, under two minutes (root)'
 	@echo 'make bench   side by side with its peers, half an hour (root); shorter: QUICK=1,'
 	@echo '             BENCH_ONLY=tunnel64d-tls,direct BENCH_LINES=20mbit BENCH_ROUNDS=1'
 	@echo 'make fuzz    each parser of foreign bytes for a minute; TIME=600, TARGETS="tls frame"'

@@ -42,7 +42,8 @@ fn autopkgtest_passes(release: Release) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("debian").join(file);
         near.copy(&path, &format!("/root/source/debian/{file}"));
     }
-    let said = near.run("cd /root && autopkgtest -B tunnel64d.deb source/ -- null");
+    // The machine is one that tests may do anything to; the null runner can't know.
+    let said = near.run("cd /root && autopkgtest -B --ignore-restrictions=isolation-machine tunnel64d.deb source/ -- null");
     for test in ["tunnel", "service"] {
         let passed = |line: &str| line.starts_with(test) && line.ends_with("PASS");
         assert!(said.lines().any(passed), "{said}");
