@@ -160,7 +160,8 @@ pub fn endpoint(value: &Value) -> Parsed<Endpoint> {
 /// Splits off the port; brackets are taken off, and must then hold an IPv6 address.
 fn host_and_port(text: &str) -> Option<(&str, u16)> {
     if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
+        // The last one: the name of a zone's interface may have others.
+        let (host, rest) = rest.rsplit_once(']')?;
         if !host.contains(':') {
             return None;
         }

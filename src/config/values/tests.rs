@@ -20,6 +20,7 @@ fn an_endpoint_gets_the_default_port_and_brackets_where_they_are_missing() {
         ("[2001:db8::1]", "[2001:db8::1]:4641"),
         ("2001:db8:0::1", "[2001:db8::1]:4641"),
         ("[fe80::1%eth0]:5", "[fe80::1%eth0]:5"),
+        ("fe80::1%e]h", "[fe80::1%e]h]:4641"),
     ] {
         assert_eq!(connect(written).as_deref(), Some(meant), "{written}");
     }
