@@ -464,10 +464,11 @@ def _name(name):
 
 def _key_files():
     """Where each tunnel's private key lies: by the pillar, or else by the name of the file."""
-    given = __salt__["pillar.get"]("tunnel64d:tunnels", {})
-    given = given if isinstance(given, dict) else {}
     found = {os.path.basename(path)[: -len(".key")]: path for path in _files("*.key")}
-    for name, tunnel in given.items():
+    # Outside of templates pillar.get masks what it gives, from Salt 3008 on.
+    given = __pillar__.get("tunnel64d")
+    listed = given.get("tunnels") if isinstance(given, dict) else None
+    for name, tunnel in listed.items() if isinstance(listed, dict) else ():
         if isinstance(tunnel, dict):
             found[name] = __salt__["tunnel64d_pillar.key_file"](name, tunnel)
     return {name: path for name, path in found.items() if path}
