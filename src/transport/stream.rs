@@ -60,11 +60,7 @@ impl Stream {
         peer: SocketAddr,
         protection: &Protection,
     ) -> Result<Self, HandshakeError> {
-        let layer = match protection {
-            Protection::Plaintext => None,
-            Protection::Tls(endpoint) => Some(endpoint.client()?),
-        };
-        Ok(Self::new(tcp, peer, layer))
+        Self::new(tcp, peer, protection, tls::Endpoint::client)
     }
 
     /// A connection that was accepted.
@@ -76,17 +72,21 @@ impl Stream {
         peer: SocketAddr,
         protection: &Protection,
     ) -> Result<Self, HandshakeError> {
-        let layer = match protection {
-            Protection::Plaintext => None,
-            Protection::Tls(endpoint) => Some(endpoint.server()?),
-        };
-        Ok(Self::new(tcp, peer, layer))
+        Self::new(tcp, peer, protection, tls::Endpoint::server)
     }
 
-    fn new(tcp: TcpStream, peer: SocketAddr, session: Option<tls::Session>) -> Self {
-        let layer = session.map(|session| Box::new(Sealed::new(session)));
+    fn new(
+        tcp: TcpStream,
+        peer: SocketAddr,
+        protection: &Protection,
+        session: impl FnOnce(&tls::Endpoint) -> Result<tls::Session, tls::Error>,
+    ) -> Result<Self, HandshakeError> {
+        let layer = match protection {
+            Protection::Plaintext => None,
+            Protection::Tls(endpoint) => Some(Box::new(Sealed::new(session(endpoint)?))),
+        };
         let (outgoing, incoming) = (Outgoing::default(), Window::default());
-        Self {
+        Ok(Self {
             tcp,
             state: State {
                 peer,
@@ -96,7 +96,7 @@ impl Stream {
                 unsent_limit: tcp::UNSENT_LIMIT,
                 corked: false,
             },
-        }
+        })
     }
 
     /// Lets the layer shake hands; gives the key that the peer has proved to hold, or `None` in
