@@ -205,6 +205,8 @@ pub struct Outcome {
     pub result: Result<(Introduced, Way), Failure>,
     /// What it met on its way.
     pub tried: Tried,
+    /// The MTU in the HELLO that it said, or would have.
+    pub told_mtu: u16,
 }
 
 /// What an attempt to connect has met, whatever became of it.
@@ -232,7 +234,7 @@ impl Dialler {
                 patience,
             })
         });
-        Outcome { result, tried }
+        Outcome { result, tried, told_mtu: hello.mtu }
     }
 
     async fn dial_all(

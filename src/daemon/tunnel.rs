@@ -100,7 +100,7 @@ pub struct Tunnel {
     connections: HashMap<StreamId, Connection>,
     /// The far end of the session, while there is one.
     peer: Option<SocketAddr>,
-    /// The largest MTU that the peer of the present session has been told, if it is no longer ours.
+    /// The MTU that the peer of the present session was told, which may no longer be ours.
     told_mtu: u16,
     /// When the last session began.
     up_since: Time,
@@ -177,7 +177,7 @@ impl Tunnel {
             next_stream: 0,
             connections: HashMap::new(),
             peer: None,
-            told_mtu: 0,
+            told_mtu: settings.interface.mtu,
             up_since: now,
             carrier,
             watchdog,

@@ -107,7 +107,7 @@ impl Tunnel {
                 self.count(Direction::Accepted, &[Handshake::Done]);
                 stream.push_control(Kind::Hello, &reply.to_body());
                 self.attach(id, stream, &hello, connection);
-                self.carry_out(actions, peer).await;
+                self.carry_out(actions, peer, self.ours.mtu).await;
             }
             Err(reason) => {
                 if let Some(problem) = diagnosis::of_hello(peer, &hello, reason) {
@@ -121,7 +121,7 @@ impl Tunnel {
     pub(super) async fn dialled(&mut self, dial: Dial, outcome: Outcome) {
         let needed = self.needed.remove(&dial.attempt).is_some();
         let now = Time::now();
-        let Outcome { result, tried } = outcome;
+        let Outcome { result, tried, told_mtu } = outcome;
         for (endpoint, address) in &tried.foreign {
             let key = (Complaint::Foreign, address.ip());
             if let Some(repeats) = self.repeats.happened(key, now) {
@@ -157,7 +157,7 @@ impl Tunnel {
                 self.ways.worked(dial.stream, way);
                 self.dialling.is_over();
                 self.attach(id, stream, &hello, connection);
-                self.carry_out(actions, peer).await;
+                self.carry_out(actions, peer, told_mtu).await;
             }
             Err(reason) => {
                 if let Some(problem) = diagnosis::of_hello(peer, &hello, reason) {

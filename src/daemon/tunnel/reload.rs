@@ -159,9 +159,6 @@ impl Tunnel {
         let settings = loaded.settings;
         self.basis.level.set(parameters::level(settings.log.level));
         self.peers.allow(parameters::peers(&settings));
-        if self.session.id().is_some() {
-            self.told_mtu = self.told_mtu.max(self.ours.mtu);
-        }
         self.protection = protection;
         self.tcp = tcp;
         self.ours = ours;

@@ -15,8 +15,14 @@ use super::{Complaint, Tunnel};
 
 impl Tunnel {
     /// Does what the session wants done after a connection to `peer` was taken, which may not be
-    /// where the session began.
-    pub(super) async fn carry_out(&mut self, actions: Vec<Action>, peer: SocketAddr) {
+    /// where the session began. `told_mtu` is what the peer was told in our HELLO; it may have been
+    /// said before a reload.
+    pub(super) async fn carry_out(
+        &mut self,
+        actions: Vec<Action>,
+        peer: SocketAddr,
+        told_mtu: u16,
+    ) {
         self.peer = Some(peer);
         let replaced = actions.contains(&Action::Down);
         if replaced {
@@ -30,7 +36,12 @@ impl Tunnel {
                         worker.tell(Command::Close(id, reason));
                     }
                 }
-                Action::Up(agreed) => self.session_up(&agreed, peer, replaced).await,
+                Action::Up(agreed) => {
+                    self.session_up(&agreed, peer, replaced).await;
+                    if std::mem::replace(&mut self.told_mtu, told_mtu) != told_mtu {
+                        self.reconfigure_workers();
+                    }
+                }
                 // The next session is there already.
                 Action::Down | Action::Dial(_) => {}
             }
@@ -126,9 +137,6 @@ impl Tunnel {
             );
         }
         self.interface.set_mtu(mtu).await;
-        if std::mem::take(&mut self.told_mtu) > self.ours.mtu {
-            self.reconfigure_workers();
-        }
         // Streams that the peer does not have can't carry anything.
         for (index, worker) in self.workers.iter().enumerate().skip(1) {
             let up = u8::try_from(index).is_ok_and(|index| self.session.stream(index).is_some());

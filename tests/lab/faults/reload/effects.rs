@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::tunnelled;
 use crate::faults::FAR;
-use crate::harness::{Lab, VM1, VM1_6, VM3, eventually, sample_without};
+use crate::harness::{Daemon, Lab, VM1, VM1_6, VM3, eventually, sample_without};
 
 #[test]
 fn sources_that_are_no_longer_allowed_are_dropped_and_those_that_are_again_pass() {
@@ -129,4 +129,34 @@ fn an_mtu_that_both_ends_raise_holds_from_the_next_session_on() {
     vm1.reload();
     assert_eq!([mtu(VM1), mtu(VM3)], ["1300", "9000"]);
     lab.run(VM3, "ping -c 2 -i 0.2 -W 5 -M do -s 8900 fc00:1234:ffff::1");
+}
+
+/// An attempt to replace a stalled stream is on its way with the MTU of before, and is answered by
+/// another process, with which it begins a session.
+#[test]
+fn an_mtu_that_was_told_before_the_reload_is_kept_to_after_it() {
+    let quickly = "link.keepalive = \"1s\"\n";
+    let (lab, vm1, mut vm3) = tunnelled(quickly);
+    let told_before = (0..5).any(|_| told_before_the_reload(&lab, &vm1, &mut vm3, quickly));
+    assert!(told_before, "{}", vm1.log());
+    lab.run(VM3, "ping -c 2 -i 0.2 -W 5 -M do -s 1400 fc00:1234:ffff::1");
+}
+
+/// Whether the far end goes by the MTU of before the reload.
+fn told_before_the_reload(lab: &Lab, vm1: &Daemon, vm3: &mut Daemon, drop_in: &str) -> bool {
+    let attempts = || lab.run(VM1, "ss -Htn state syn-sent '( dport = :4641 )'").lines().count();
+    vm1.reconfigure(drop_in);
+    vm1.reload();
+    lab.tool(&["cut"]);
+    eventually("an attempt", Duration::from_secs(10), || attempts() > 0);
+    vm1.reconfigure(&format!("{drop_in}interface.mtu = 1300"));
+    vm1.reload();
+    vm3.kill();
+    vm3.start_again(lab);
+    let sessions = || vm3.log().matches("session up").count();
+    let before = sessions();
+    lab.tool(&["heal"]);
+    eventually("a session", Duration::from_secs(10), || sessions() > before);
+    lab.await_tunnel();
+    lab.run(VM3, "cat /sys/class/net/tun0/mtu").trim() == "1500"
 }
