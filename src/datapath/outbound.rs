@@ -181,7 +181,13 @@ impl Outbound {
 
     /// Bytes that may be handed to the connection.
     fn room(&mut self, stream: &mut Stream, now: Time) -> usize {
-        if self.queue.is_empty() || !self.line.is_due(now) {
+        if self.queue.is_empty() {
+            if self.line.is_glance_due(now) {
+                self.line.glance(now, probes(stream));
+            }
+            return self.line.ahead();
+        }
+        if !self.line.is_due(now) {
             return self.line.ahead();
         }
         let Some(info) = stream.info() else { return self.line.ahead() };
@@ -194,10 +200,7 @@ impl Outbound {
                 least_round_trip: info.least_round_trip,
                 in_flight: info.in_flight,
                 unsent: info.unsent,
-                probes: stream.bbr().map(|bbr| Probes {
-                    least_round_trip: bbr.least_round_trip,
-                    under_way: bbr.probing,
-                }),
+                probes: probes(stream),
             },
         );
         stream.limit_unsent(self.line.unsent_limit());
@@ -286,6 +289,12 @@ impl Outbound {
         self.counters.dropped(cause);
         self.pool.recycle(buffer);
     }
+}
+
+/// What BBR, if it is BBR, says of its probes.
+fn probes(stream: &Stream) -> Option<Probes> {
+    let bbr = stream.bbr()?;
+    Some(Probes { least_round_trip: bbr.least_round_trip, under_way: bbr.probing })
 }
 
 /// What the queue drops.

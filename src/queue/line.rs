@@ -28,6 +28,10 @@ const AHEAD_MOST: usize = 192 * 1024;
 /// The same on the slowest line: three packets.
 const AHEAD_LEAST: usize = 4 * 1024;
 
+/// The same before anything is known: about what a connection sends before the first
+/// acknowledgement (RFC 6928). On the slowest line a PING waits behind it.
+const AHEAD_FIRST: usize = 16 * 1024;
+
 /// How often a line is looked at that needs no window.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -74,6 +78,7 @@ pub struct Seen {
 pub struct Line {
     target: Duration,
     looked: Option<Time>,
+    glanced: Option<Time>,
     /// When the measurement under way began, and what had been acknowledged by then.
     measuring: Option<(Time, u64)>,
     /// Whether the queue has had something to give all the while.
@@ -83,6 +88,8 @@ pub struct Line {
     /// The fastest since the round trip was last longer than the window explains.
     fastest: u64,
     ahead: usize,
+    /// Whether `ahead` is what suits the line; before, it may be less.
+    suits: bool,
     /// What may be in flight, on a slow line at whose bottleneck a queue has stood.
     window: Option<usize>,
     /// Bytes out of the queue's hands that have not arrived.
@@ -101,11 +108,13 @@ impl Line {
         Self {
             target,
             looked: None,
+            glanced: None,
             measuring: None,
             backlogged: true,
             rates: VecDeque::new(),
             fastest: 0,
-            ahead: AHEAD_MOST,
+            ahead: AHEAD_FIRST,
+            suits: false,
             window: None,
             out: 0,
             standing: 0,
@@ -120,9 +129,14 @@ impl Line {
         *self = Self::new(self.target);
     }
 
-    /// Whether it is time for [`Self::look`]: always, while what is in flight is bounded.
+    /// Whether it is time for [`Self::look`]: always, while room is bounded by what is seen.
     pub fn is_due(&self, now: Time) -> bool {
-        self.window.is_some() || self.looked.is_none_or(|looked| now - looked >= LOOK)
+        self.is_bounded() || self.looked.is_none_or(|looked| now - looked >= LOOK)
+    }
+
+    /// Whether it is time for [`Self::glance`].
+    pub fn is_glance_due(&self, now: Time) -> bool {
+        self.looked.max(self.glanced).is_none_or(|before| now - before >= LOOK)
     }
 
     /// What is known of the line holds on, with another target.
@@ -141,9 +155,10 @@ impl Line {
         self.ahead * 2
     }
 
-    /// Whether what is in flight is bounded, so that room comes without the kernel saying so.
+    /// Whether room is bounded by what is in flight or unsent, as it is on a slow line, so that it
+    /// comes without the kernel saying so.
     pub fn is_bounded(&self) -> bool {
-        self.window.is_some()
+        self.suits && self.ahead < AHEAD_MOST
     }
 
     /// Whether a queue stands at the bottleneck: what leaves within [`Self::hold`] arrives no later.
@@ -161,6 +176,14 @@ impl Line {
         self.backlogged = false;
     }
 
+    /// Looks at the line while nothing waits for it.
+    pub fn glance(&mut self, now: Time, probes: Option<Probes>) {
+        self.glanced = Some(now);
+        if let Some(probes) = probes {
+            self.rest.glance(now, probes);
+        }
+    }
+
     /// Looks at the line while packets wait for it; gives the bytes that may be handed out.
     pub fn look(&mut self, now: Time, seen: Seen) -> usize {
         // Nothing waited for a while: what was acknowledged meanwhile says nothing.
@@ -171,6 +194,7 @@ impl Line {
         self.out = seen.in_flight + seen.unsent;
         let slack = (self.target * 3 / 2).max(seen.least_round_trip / 4);
         let standing = seen.round_trip.saturating_sub(seen.least_round_trip);
+        self.estimate(seen.delivery_rate);
         self.measure(now, seen, standing >= slack / 2);
         self.judge(now, standing, slack);
         let rate = self.rate().unwrap_or(seen.delivery_rate);
@@ -179,7 +203,9 @@ impl Line {
         let rest = seen
             .probes
             .is_some_and(|probes| self.rest.is_due(now, probes, used, self.out, seen.round_trip));
-        let Some(window) = &mut self.window else { return self.ahead };
+        // The kernel adds to what it has begun to collect in one piece, whatever its limit.
+        let limit = self.unsent_limit().saturating_sub(seen.unsent);
+        let Some(window) = &mut self.window else { return self.ahead.min(limit) };
         if rest {
             return 0;
         }
@@ -189,13 +215,26 @@ impl Line {
             // What goes together shares a record and a segment.
             return 0;
         }
-        room.min(self.unsent_limit().saturating_sub(seen.unsent))
+        room.min(limit)
     }
 
     /// What the line carries. A window that is too small for a path slows it down, and a rate that
     /// followed would make it smaller still: without a longer round trip it falls by a tenth at most.
     fn rate(&self) -> Option<u64> {
         self.rates.iter().copied().max().map(|rate| rate.max(self.fastest / 10 * 9))
+    }
+
+    /// What the first measurement will tell, as far as the kernel knows already. Little says nothing
+    /// of what the line could do, but for that it can do as much.
+    fn estimate(&mut self, delivery_rate: u64) {
+        if !self.rates.is_empty() || delivery_rate == 0 {
+            return;
+        }
+        if self.out >= WINDOW_LEAST {
+            self.set_ahead(delivery_rate);
+        } else {
+            self.ahead = self.ahead.max(self.suited(delivery_rate));
+        }
     }
 
     /// When the queue ran empty, or `stands` says that there is none at the bottleneck, what was
@@ -206,11 +245,6 @@ impl Line {
             self.backlogged = true;
             return;
         };
-        // Little says nothing of what the line could do.
-        let much = self.out >= WINDOW_LEAST;
-        if self.rates.is_empty() && much && seen.delivery_rate > 0 {
-            self.set_ahead(seen.delivery_rate);
-        }
         let elapsed = now - began;
         if elapsed < MEASURED {
             return;
@@ -223,6 +257,7 @@ impl Line {
             // It was the window that kept it from carrying more.
             rate += rate / 4;
         }
+        let much = self.out >= WINDOW_LEAST;
         let full = self.backlogged || (stands && much);
         if rate > 0 && (full || known.is_some_and(|known| rate > known)) {
             self.rates.truncate(MEASUREMENTS as usize - 1);
@@ -235,14 +270,19 @@ impl Line {
     }
 
     fn set_ahead(&mut self, rate: u64) {
+        self.ahead = self.suited(rate);
+        self.suits = true;
+    }
+
+    /// What may be handed out ahead at this rate.
+    fn suited(&self, rate: u64) -> usize {
         let time = (self.target / 2).max(Duration::from_micros(500));
-        self.ahead = carried(rate, time).clamp(AHEAD_LEAST, AHEAD_MOST);
+        carried(rate, time).clamp(AHEAD_LEAST, AHEAD_MOST)
     }
 
     /// `standing` is how long packets wait on their way.
     fn judge(&mut self, now: Time, standing: Duration, slack: Duration) {
-        let fast = self.ahead == AHEAD_MOST;
-        if fast || now < self.open_until {
+        if !self.is_bounded() || now < self.open_until {
             self.window = None;
             self.standing = 0;
             return;

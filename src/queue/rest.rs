@@ -56,6 +56,13 @@ impl Trusted {
 }
 
 impl Rest {
+    /// A look while there is nothing to hand out: acknowledgements that still come may bring a
+    /// shorter round trip.
+    pub fn glance(&mut self, now: Time, probes: Probes) {
+        let looked = self.looked.replace(now);
+        self.known(now, probes, looked);
+    }
+
     /// Whether nothing is to be handed out now: `out` bytes have not arrived, and what leaves now
     /// does so after `round_trip`. A line that is not busy would gain nothing.
     pub fn is_due(
@@ -68,10 +75,7 @@ impl Rest {
     ) -> bool {
         let least = probes.least_round_trip;
         let looked = self.looked.replace(now);
-        let known = self.trusted.filter(|trusted| trusted.round_trip == least && !probes.under_way);
-        let Some(Trusted { earliest, latest, .. }) = known else {
-            self.trusted = Some(Trusted::noticed(least, looked, now));
-            self.until = None;
+        let Some(Trusted { earliest, latest, .. }) = self.known(now, probes, looked) else {
             return false;
         };
         let end = latest + TRUSTED + MARGIN;
@@ -90,6 +94,17 @@ impl Rest {
             self.until = Some(end);
         }
         self.until.is_some()
+    }
+
+    /// The round trip that is trusted, unless it is another one than at the look before.
+    fn known(&mut self, now: Time, probes: Probes, looked: Option<Time>) -> Option<Trusted> {
+        let least = probes.least_round_trip;
+        let known = self.trusted.filter(|trusted| trusted.round_trip == least && !probes.under_way);
+        if known.is_none() {
+            self.trusted = Some(Trusted::noticed(least, looked, now));
+            self.until = None;
+        }
+        known
     }
 }
 
@@ -159,6 +174,29 @@ mod tests {
         assert!(!due(50_101, 20));
         assert!(!due(60_057, 20));
         assert!(due(60_058, 20));
+    }
+
+    #[test]
+    fn a_round_trip_that_comes_while_nothing_is_handed_out_counts_from_the_glance_at_it() {
+        let mut rest = Rest::default();
+        assert!(!rest.is_due(at(50_000), probes(21), true, 1, ROUND_TRIP));
+        rest.glance(at(53_000), probes(21));
+        rest.glance(at(55_000), probes(20));
+        let mut due = |now| rest.is_due(at(now), probes(20), true, 1, ROUND_TRIP);
+        assert!(!due(58_000));
+        assert!(!due(64_956));
+        assert!(due(64_957));
+    }
+
+    #[test]
+    fn a_glance_is_no_first_acknowledgement() {
+        let mut rest = Rest::default();
+        assert!(!rest.is_due(at(50_000), probes(20), true, 1, ROUND_TRIP));
+        rest.glance(at(61_000), probes(20));
+        let mut due = |now, out| rest.is_due(at(now), probes(20), true, out, ROUND_TRIP);
+        assert!(!due(63_000, 0), "what leaves now is acknowledged first, and trusted then");
+        assert!(!due(72_976, 1));
+        assert!(due(72_978, 1));
     }
 
     #[test]

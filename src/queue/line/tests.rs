@@ -58,7 +58,7 @@ impl Bottleneck {
                 true => line.look(self.now, self.seen()),
                 false => usize::MAX,
             };
-            let sent = if line.is_bounded() { room.min(allowed) } else { room };
+            let sent = if line.window.is_some() { room.min(allowed) } else { room };
             if let Some(bbr) = self.bbr.as_mut().filter(|_| self.in_flight == 0) {
                 bbr.restarted |= sent > 0;
             }
@@ -166,14 +166,14 @@ fn a_piece_is_what_the_line_carries_within_half_the_target() {
 fn a_line_at_which_nothing_stands_is_left_alone() {
     let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 50_000));
     bottleneck.run(&mut line, 60_000);
-    assert!(!line.is_bounded());
+    assert!(line.window.is_none());
 }
 
 #[test]
 fn a_line_that_becomes_faster_is_followed_and_a_slower_one_too() {
     let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 2_000_000));
     bottleneck.run(&mut line, 3000);
-    assert!(line.is_bounded());
+    assert!(line.window.is_some());
     bottleneck.rate = 25_000;
     bottleneck.run(&mut line, 3000);
     assert!(bottleneck.used(&mut line, 2000) >= 95);
@@ -188,7 +188,7 @@ fn a_longer_path_does_not_slow_us_for_long() {
     for others in [5, 8, 10, 11, 12, 13, 15, 19, 22, 40, 80] {
         let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 2_000_000));
         bottleneck.run(&mut line, 3000);
-        assert!(line.is_bounded());
+        assert!(line.window.is_some());
         bottleneck.others = Duration::from_millis(others);
         let used = bottleneck.used(&mut line, 90_000);
         assert!(used >= 75, "{used} % beside {others} ms");
@@ -203,8 +203,21 @@ fn a_trickle_says_nothing_of_the_line() {
         bottleneck.run(&mut line, 1);
         line.ran_empty();
     }
-    assert_eq!(line.ahead(), AHEAD_MOST);
-    assert!(!line.is_bounded());
+    assert_eq!(line.ahead(), AHEAD_FIRST);
+    assert!(line.window.is_none());
+}
+
+#[test]
+fn a_burst_that_a_fast_line_carries_at_once_shows_that_it_is_fast() {
+    let (mut line, mut now) = (line(), Time::since_boot(Duration::from_secs(100)));
+    for delivery_rate in [0, 2_500_000, 1 << 30] {
+        let seen = Seen { delivery_rate, in_flight: 0, ..Bottleneck::new(1, 1).seen() };
+        line.look(now, seen);
+        line.ran_empty();
+        assert_eq!(line.ahead() == AHEAD_MOST, delivery_rate > 2_500_000, "{delivery_rate}");
+        assert!(line.ahead() >= AHEAD_FIRST);
+        now += Duration::from_secs(1);
+    }
 }
 
 #[test]
@@ -223,8 +236,8 @@ fn another_connection_starts_without_a_window() {
     let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, 200_000));
     bottleneck.run(&mut line, 3000);
     line.forget();
-    assert!(!line.is_bounded());
-    assert_eq!(line.ahead(), AHEAD_MOST);
+    assert!(line.window.is_none());
+    assert_eq!(line.ahead(), AHEAD_FIRST);
 }
 
 #[test]

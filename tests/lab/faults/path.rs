@@ -1,8 +1,9 @@
 //! The IPv4 path between the gateways goes silent and comes back:
 //! `VM1-6 ── VM1 ══ VM2 (drops everything) ══ VM3 ── VM3-6`.
 
+use std::net::UdpSocket;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::FAR;
 use crate::harness::{Lab, VM1, VM1_6, VM2, VM3, VM3_6, eventually, sample_without};
@@ -49,6 +50,31 @@ fn a_daemon_started_before_its_path_exists_connects_when_it_does() {
         assert!(daemon.runs(), "{}", daemon.log());
     }
     lab.tool(&["heal"]);
+    lab.await_tunnel();
+}
+
+/// A PING waits behind what was handed to the connection before anything was known of the line.
+#[test]
+fn a_slow_line_with_traffic_one_way_is_not_taken_for_a_dead_one() {
+    let lab = Lab::raise_after_failure();
+    lab.tool(&["emulate", "--delay", "10ms", "--rate", "128kbit"]);
+    let times = "link.keepalive = \"1s\"\nlink.dead_after = \"4s\"";
+    let _vm3 = lab.start_from(VM3, &sample_without(VM3, "connect"), times);
+    let vm1 = lab.start(VM1, times);
+    lab.await_tunnel();
+    // Nothing answers what comes to an open port.
+    let _port = lab.inside(VM3_6, || UdpSocket::bind((FAR, 5300))).expect("a free port");
+    let start = Instant::now();
+    lab.inside(VM1_6, || {
+        let udp = UdpSocket::bind("[::]:0").expect("a socket");
+        while start.elapsed() < Duration::from_secs(8) {
+            for _ in 0..200 {
+                udp.send_to(&[7; 1200], (FAR, 5300)).expect("sent");
+            }
+            sleep(Duration::from_millis(100));
+        }
+    });
+    assert!(!vm1.log().contains("session down"), "{}", vm1.log());
     lab.await_tunnel();
 }
 
