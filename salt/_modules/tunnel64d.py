@@ -212,7 +212,13 @@ def pubkey(name="tun0"):
 
         salt '*' tunnel64d.pubkey tun0
     """
-    return pubkey_of(_key_files().get(_name(name)) or os.path.join(CONFIG_DIR, f"{name}.key"))
+    name = _name(name)
+    path = _key_files().get(name, os.path.join(CONFIG_DIR, f"{name}.key"))
+    if path is None:
+        raise CommandExecutionError(
+            f"{name}: by its pillar it has no key file: its key is a credential, or it is plaintext"
+        )
+    return pubkey_of(path)
 
 
 def pubkeys():
@@ -228,7 +234,8 @@ def pubkeys():
     keys = {}
     for name, path in _key_files().items():
         try:
-            keys[name] = pubkey_of(path)
+            if path:
+                keys[name] = pubkey_of(path)
         except CommandExecutionError:
             # One that is missing, or of another kind, must not keep the good ones from the peers.
             continue
@@ -463,7 +470,10 @@ def _name(name):
 
 
 def _key_files():
-    """Where each tunnel's private key lies: by the pillar, or else by the name of the file."""
+    """
+    Where each tunnel's private key lies: by the pillar, or else by the name of the file; None where
+    the pillar says that it has none.
+    """
     found = {os.path.basename(path)[: -len(".key")]: path for path in _files("*.key")}
     # Outside of templates pillar.get masks what it gives, from Salt 3008 on.
     given = __pillar__.get("tunnel64d")
@@ -471,7 +481,7 @@ def _key_files():
     for name, tunnel in listed.items() if isinstance(listed, dict) else ():
         if isinstance(tunnel, dict):
             found[name] = __salt__["tunnel64d_pillar.key_file"](name, tunnel)
-    return {name: path for name, path in found.items() if path}
+    return found
 
 
 def _files(pattern):

@@ -46,6 +46,14 @@ class Key(unittest.TestCase):
         self.assertEqual(modules["tunnel64d.pubkey"]("tun7"), public)
         self.assertEqual(modules["tunnel64d.pubkeys"]()["tun7"], public)
 
+    def test_the_file_of_a_tunnel_whose_key_is_a_credential_is_not_asked(self):
+        tunnels = {"tun7": {"credential": True}, "tun8": {"security": {"mode": "plaintext"}}}
+        modules, _ = load(pillar={"tunnel64d": {"tunnels": tunnels}})
+        for name in tunnels:
+            with self.assertRaisesRegex(Exception, f"{name}: by its pillar it has no key file"):
+                modules["tunnel64d.pubkey"](name)
+            self.assertNotIn(name, modules["tunnel64d.pubkeys"]())
+
     def test_a_directory_that_is_missing_is_told_of(self):
         refused = STATES["tunnel64d.key_present"](f"{self.directory}/none/tun0.key")
         self.assertFalse(refused["result"])
