@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+/// Bytes of a status line. systemd passes over a message of more than 4 KiB as a whole
+/// (`NOTIFY_BUFFER_MAX`), and with it what else it says.
+const LONGEST: usize = 1024;
+
 /// The service manager, if there is one: without `$NOTIFY_SOCKET` nothing is sent.
 ///
 /// A failing notification is worth one warning and never stops the tunnel.
@@ -86,7 +90,14 @@ impl Notifier {
 
 /// A newline would begin an assignment of its own.
 fn one_line(status: &str) -> String {
-    status.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let parts = status.split(char::is_control).filter(|part| !part.is_empty());
+    let mut line = parts.collect::<Vec<_>>().join(" ");
+    if line.len() > LONGEST {
+        let cut = line.char_indices().map(|(at, _)| at).take_while(|at| *at <= LONGEST).last();
+        line.truncate(cut.unwrap_or_default());
+        line.push('…');
+    }
+    line
 }
 
 #[cfg(test)]
@@ -99,6 +110,15 @@ mod tests {
     #[test]
     fn a_status_cannot_smuggle_in_an_assignment() {
         assert_eq!(one_line("up\nREADY=1\r\n\0x"), "up READY=1 x");
+    }
+
+    #[test]
+    fn a_long_status_leaves_room_for_what_else_is_said() {
+        let long = one_line(&"route 10.0.0.0/8: ä; ".repeat(1000));
+        assert!(long.len() <= LONGEST + '…'.len_utf8(), "{}", long.len());
+        assert!(long.starts_with("route 10.0.0.0/8: ä; route") && long.ends_with('…'), "{long}");
+        let fits = "ä".repeat(LONGEST / 2);
+        assert_eq!(one_line(&fits), fits);
     }
 
     /// What the child of the test below runs, and by itself the proof that nothing happens
