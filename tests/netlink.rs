@@ -7,9 +7,11 @@
 
 #![allow(clippy::unwrap_used)] // All of it is test code, also outside the test functions.
 
+use std::ffi::OsStr;
 use std::future::Future;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -92,6 +94,24 @@ fn an_idle_interface_of_a_router_sends_only_its_multicast_report() {
             const MLD2_REPORT: u8 = 143;
             assert_eq!(packet.get(10 + 40 + 8), Some(&MLD2_REPORT), "{packet:02x?}");
         }
+    });
+}
+
+/// An alias in Latin-1: the whole answer is then dropped before it gets to us.
+#[test]
+fn an_answer_that_can_t_be_understood_is_not_waited_for_for_ever() {
+    in_namespace(|lab| async move {
+        let alias = OsStr::from_bytes(b"B\xfcro");
+        let mut set = Command::new("ip");
+        assert!(set.args(["link", "set", "tun0", "alias"]).arg(alias).status().unwrap().success());
+        let asked = timeout(SOON, lab.netlink.name_of(lab.index)).await.expect("in time");
+        assert!(matches!(asked, Err(Error::Unanswered(_))), "{asked:?}");
+        let applied = timeout(SOON, lab.netlink.apply(&gateway())).await.expect("in time");
+        let why = applied.failures.iter().map(ToString::to_string).collect::<String>();
+        assert!(why.contains("interface tun0") && why.contains("an alias"), "{why}");
+
+        ip("link set tun0 alias uplink");
+        expect_done(&lab.netlink.apply(&gateway()).await);
     });
 }
 

@@ -32,6 +32,8 @@ pub struct Interface {
     watch: Watch,
     patience: Patience,
     due: Option<Time>,
+    /// Whether nobody has changed it since something could not be done.
+    incomplete: bool,
     trouble: Trouble,
     shortcomings: Trouble,
     quarrels: bool,
@@ -81,6 +83,7 @@ impl Interface {
             watch,
             patience: Patience::default(),
             due: None,
+            incomplete: false,
             trouble: Trouble::default(),
             shortcomings: Trouble::default(),
             quarrels: false,
@@ -103,6 +106,7 @@ impl Interface {
     /// Somebody else has changed, renamed or deleted the interface: put it right, at once or after
     /// a pause.
     pub fn disturbed(&mut self, now: Time) {
+        self.incomplete = false;
         let due = now + self.patience.pause(now);
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
@@ -138,14 +142,19 @@ impl Interface {
     /// what was and no longer is. What could not be done is in [`Self::trouble`] and tried again.
     pub async fn reconfigure(&mut self, desired: Desired) {
         let former = std::mem::replace(&mut self.desired, desired);
-        let applied = self.netlink.replace(&former, &self.desired).await;
-        self.take_stock(&applied);
+        if self.is_there() {
+            let applied = self.netlink.replace(&former, &self.desired).await;
+            self.take_stock(&applied);
+        }
     }
 
     /// Limits the MTU to what both ends agreed on.
     pub async fn set_mtu(&mut self, mtu: u16) {
         if self.desired.mtu != mtu {
             self.desired.mtu = mtu;
+            if !self.is_there() {
+                return;
+            }
             let applied = self.apply().await;
             if !applied.changes.is_empty() {
                 note!(
@@ -198,6 +207,12 @@ impl Interface {
         &self.netlink
     }
 
+    /// Whether it has not been found gone. What has its name then is somebody else's; ours is
+    /// configured when it is created again.
+    fn is_there(&self) -> bool {
+        self.index != 0
+    }
+
     async fn open(&mut self) -> Result<Queues, Error> {
         let (opened, accepts) = match device::open(self.name(), self.queues, self.offload) {
             // Advice to remove the interface is no good if it is, say, the uplink. One that has gone
@@ -216,7 +231,7 @@ impl Interface {
     }
 
     async fn recreate(&mut self, now: Time) -> Option<Vec<Opened>> {
-        if self.index != 0 {
+        if self.is_there() {
             report!(messages::INTERFACE_LOST, interface = self.name());
             self.index = 0;
         }
@@ -234,15 +249,22 @@ impl Interface {
 
     /// The name that the interface has now; `None` when it is gone.
     async fn present_name(&self) -> Result<Option<String>, netlink::Error> {
-        if self.index == 0 {
+        if !self.is_there() {
             return Ok(None);
         }
         self.netlink.name_of(self.index).await
     }
 
     async fn restore(&mut self, now: Time) {
+        let completes = std::mem::take(&mut self.incomplete);
         let applied = self.apply().await;
-        if !applied.changes.is_empty() {
+        if applied.changes.is_empty() {
+            return;
+        }
+        if completes {
+            let change = listed(&applied);
+            note!(INFO, "interface completed", interface = self.name(), change = change);
+        } else {
             self.restored(now, listed(&applied));
         }
     }
@@ -298,6 +320,7 @@ impl Interface {
     /// Says what is wrong, once for as long as it stays the same, and comes back to it.
     fn try_again(&mut self, now: Time, why: &str) {
         self.due = Some(now + AGAIN);
+        self.incomplete = true;
         if self.trouble.failed(why) {
             report!(messages::INTERFACE_INCOMPLETE, interface = self.name(), error = why);
         }

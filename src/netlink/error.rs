@@ -98,6 +98,11 @@ pub enum Error {
         #[source]
         error: io::Error,
     },
+    /// The kernel has said nothing, or nothing that is understood.
+    #[error(
+        "{0}: the kernel's answer is not understood; see whether `ip -d link` shows something odd, such as an alias that is not UTF-8"
+    )]
+    Unanswered(String),
     /// Anything else that the kernel refused.
     #[error("{what}: {error}")]
     Refused {

@@ -1,5 +1,7 @@
 //! The interface itself: index, name, MTU, up, and what the kernel does with it by itself.
 
+use std::fmt::Display;
+use std::time::Duration;
 use std::{fs, io};
 
 use futures_util::TryStreamExt;
@@ -7,9 +9,13 @@ use rtnetlink::packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoKind, LinkAttribute,
     LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::{Handle, LinkGetRequest, LinkMessageBuilder, LinkUnspec};
+use tokio::time::timeout;
 
 use super::error::{Error, errno, io_error};
+
+/// The kernel answers at once, unless somebody else keeps its configuration locked.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the kernel says of an interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,23 +35,25 @@ pub(super) struct Link {
     pub ipv6_heeds_carrier: Option<bool>,
 }
 
+/// How an interface is; `None` when there is none of that name.
 pub(super) async fn state(handle: &Handle, interface: &str) -> Result<Option<Link>, Error> {
-    let request = handle.link().get().match_name(interface);
-    match request.execute().try_next().await {
-        Ok(message) => Ok(message.as_ref().map(parse)),
-        Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
-        Err(error) => {
-            Err(Error::from_kernel(|| format!("looking up interface {interface}"), error))
-        }
-    }
+    look_up(handle.link().get().match_name(interface.to_owned()), interface).await
 }
 
 /// The name of the interface with this index; `None` when there is no such interface.
 pub(super) async fn name(handle: &Handle, index: u32) -> Result<Option<String>, Error> {
-    match handle.link().get().match_index(index).execute().try_next().await {
-        Ok(message) => Ok(message.as_ref().map(|message| parse(message).name)),
-        Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
-        Err(error) => Err(Error::from_kernel(|| format!("looking up interface {index}"), error)),
+    let link = look_up(handle.link().get().match_index(index), index).await?;
+    Ok(link.map(|link| link.name))
+}
+
+/// An answer that can't be parsed is dropped before it gets here, and no other one follows.
+async fn look_up(request: LinkGetRequest, which: impl Display) -> Result<Option<Link>, Error> {
+    let what = || format!("looking up interface {which}");
+    match timeout(PATIENCE, request.execute().try_next()).await {
+        Ok(Ok(message)) => Ok(message.as_ref().map(parse)),
+        Ok(Err(error)) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+        Ok(Err(error)) => Err(Error::from_kernel(what, error)),
+        Err(_) => Err(Error::Unanswered(what())),
     }
 }
 
