@@ -43,6 +43,15 @@ fn a_port_follows_its_device_when_another_one_gets_its_name() {
         assert_eq!(listening.trouble(), None);
 
         ip("link set up0 name up1");
+        let looked = later(&listening);
+        assert!(!listening.poll(looked));
+        assert!(listening.trouble().is_some());
+        ip("link set up1 name up0");
+        let looked = later(&listening);
+        assert!(!listening.poll(looked), "the same device is back");
+        assert_eq!(listening.trouble(), None);
+
+        ip("link set up0 name up1");
         ip("link set other name up0");
         let looked = later(&listening);
         assert!(listening.poll(looked), "another one has the name");

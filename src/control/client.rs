@@ -147,9 +147,12 @@ impl Client {
         while reply.len() <= MAX_REPLY {
             // For whoever says a byte now and then it is the same time.
             self.stream.set_read_timeout(Some(self.left()?))?;
-            match self.stream.read(&mut room)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                length => reply.extend_from_slice(&room[..length]),
+            match self.stream.read(&mut room) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => reply.extend_from_slice(&room[..length]),
+                // With a limit, also when the process was stopped and goes on (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
             if reply.last() == Some(&0) {
                 reply.pop();

@@ -36,6 +36,8 @@ pub struct Listening {
     /// When the device was looked at.
     looked: Time,
     trouble: Trouble,
+    /// Whether the device was gone at the last look.
+    astray: bool,
     /// Whether it is a socket unit's.
     activated: bool,
 }
@@ -50,6 +52,7 @@ impl Listening {
             due: Some(now),
             looked: now,
             trouble: Trouble::default(),
+            astray: false,
             activated: false,
         }
     }
@@ -186,15 +189,20 @@ impl Listening {
     fn follow_device(&mut self) -> bool {
         let lost = |port: &&TcpListener| !tcp::is_on_device(port, &self.options);
         let Some(old) = self.listener.as_ref().filter(|_| !self.activated).filter(lost) else {
+            if std::mem::take(&mut self.astray) {
+                self.trouble.is_over();
+            }
             return false;
         };
         match tcp::listen_in_place_of(old, self.address, &self.options) {
             Ok(listener) => {
+                self.astray = false;
                 self.trouble.is_over();
                 self.take(listener);
                 true
             }
             Err(error) => {
+                self.astray = true;
                 self.tell(&error);
                 false
             }
