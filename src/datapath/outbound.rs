@@ -96,6 +96,8 @@ impl Outbound {
     /// The next packets leave through another connection, to this peer.
     pub fn connected(&mut self, peer: &PeerLimits) {
         self.line.forget();
+        // Another line: what waits for it is divided anew.
+        self.take_queue().into_iter().for_each(|packet| self.enqueue(packet));
         self.trains = peer.accepts.contains(Accepts::USO4.union(Accepts::USO6));
     }
 
@@ -163,7 +165,7 @@ impl Outbound {
         }
     }
 
-    /// Whether something waits although the connection would take it, for a line that is busy.
+    /// Whether something waits although the connection would take it, for a slow line's sake.
     pub fn is_held_back(&self, stream: &Stream) -> bool {
         stream.is_corked() || self.line.is_bounded() && !self.queue.is_empty()
     }

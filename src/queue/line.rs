@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The slack is a queue that stands at the bottleneck: short, but never empty, so that the rate
-//! that is measured is the line's own and not an echo of the window.
+//! that is measured is the line's own and not an echo of the window. Of the acknowledgements, one for
+//! every other segment, the last is always still to come.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,8 +33,16 @@ const AHEAD_LEAST: usize = 4 * 1024;
 /// acknowledgement (RFC 6928). On the slowest line a PING waits behind it.
 const AHEAD_FIRST: usize = 16 * 1024;
 
-/// How often a line is looked at that needs no window.
+/// How often a line is looked at that is fast, or of which nothing is known.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How often a line is glanced at. An answer to a lone packet is seen then, unless it has come
+/// sooner; no line that short runs BBR.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// What the line carries in this time may always wait in the kernel: it is twice as long as the
+/// pause between two looks may be, so that a connection that becomes faster is not held back.
+const READY: Duration = Duration::from_millis(4);
 
 /// How long the rate is measured at a time, and over how many times the highest counts: a moment
 /// that was lost to something else must not slow the line down.
@@ -48,11 +57,18 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the window is left open then.
 const OPEN: Duration = Duration::from_secs(30);
 
-/// How often in a row a queue must be seen to stand at the bottleneck before it is believed.
-const STANDS: u32 = 2;
+/// How long a queue must be seen to stand at the bottleneck before it is believed.
+const STANDS: Duration = LOOK;
 
-/// The least window: a line's round trip may be too short to measure.
-const WINDOW_LEAST: usize = 16 * 1024;
+/// The least window: four packets, as with BBR (`bbr_cwnd_min_target`). A line's round trip may be
+/// too short to measure.
+const WINDOW_LEAST: usize = 6 * 1024;
+
+/// What the peer acknowledges at once: every other segment. Before, they count as on their way.
+const ACKNOWLEDGED: usize = 2 * 1448;
+
+/// With fewer bytes on their way, nothing is learnt of the line.
+const MUCH: usize = 16 * 1024;
 
 /// What the kernel knows of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -88,14 +104,16 @@ pub struct Line {
     /// The fastest since the round trip was last longer than the window explains.
     fastest: u64,
     ahead: usize,
-    /// Whether `ahead` is what suits the line; before, it may be less.
+    /// Whether `ahead` is what suits the line; before, it is a guess.
     suits: bool,
     /// What may be in flight, on a slow line at whose bottleneck a queue has stood.
     window: Option<usize>,
+    /// Whether more is on its way than the window lets, from before there was one.
+    drains: bool,
     /// Bytes out of the queue's hands that have not arrived.
     out: usize,
-    /// How often in a row a queue stood at the bottleneck.
-    standing: u32,
+    /// Since when a queue has stood at the bottleneck, for all that was seen.
+    standing: Option<Time>,
     /// Since when the round trip is longer than the window explains.
     unexplained: Option<Time>,
     open_until: Time,
@@ -116,8 +134,9 @@ impl Line {
             ahead: AHEAD_FIRST,
             suits: false,
             window: None,
+            drains: false,
             out: 0,
-            standing: 0,
+            standing: None,
             unexplained: None,
             open_until: Time::default(),
             rest: Rest::default(),
@@ -136,7 +155,8 @@ impl Line {
 
     /// Whether it is time for [`Self::glance`].
     pub fn is_glance_due(&self, now: Time) -> bool {
-        self.looked.max(self.glanced).is_none_or(|before| now - before >= LOOK)
+        let before = self.looked.max(self.glanced);
+        self.ahead < AHEAD_MOST && before.is_none_or(|before| now - before >= GLANCE)
     }
 
     /// What is known of the line holds on, with another target.
@@ -192,19 +212,26 @@ impl Line {
         }
         self.looked = Some(now);
         self.out = seen.in_flight + seen.unsent;
+        let rate = self.rate().unwrap_or(seen.delivery_rate);
         let slack = (self.target * 3 / 2).max(seen.least_round_trip / 4);
+        let slack = slack + taken(ACKNOWLEDGED, rate);
         let standing = seen.round_trip.saturating_sub(seen.least_round_trip);
         self.estimate(seen.delivery_rate);
         self.measure(now, seen, standing >= slack / 2);
-        self.judge(now, standing, slack);
-        let rate = self.rate().unwrap_or(seen.delivery_rate);
+        // No window is smaller, and the last of it may be acknowledged late.
+        let least = taken(WINDOW_LEAST * 3 / 2, rate).saturating_sub(seen.least_round_trip);
+        self.judge(now, standing, slack, slack.max(least));
         // Acknowledgements come in bunches: for a moment even a busy line has less on its way.
         let used = self.window.is_some_and(|window| self.out > window / 2);
         let rest = seen
             .probes
             .is_some_and(|probes| self.rest.is_due(now, probes, used, self.out, seen.round_trip));
+        if !self.is_bounded() {
+            return self.ahead;
+        }
         // The kernel adds to what it has begun to collect in one piece, whatever its limit.
-        let limit = self.unsent_limit().saturating_sub(seen.unsent);
+        let ready = carried(rate.max(seen.delivery_rate), READY);
+        let limit = self.unsent_limit().max(ready).saturating_sub(seen.unsent);
         let Some(window) = &mut self.window else { return self.ahead.min(limit) };
         if rest {
             return 0;
@@ -224,13 +251,13 @@ impl Line {
         self.rates.iter().copied().max().map(|rate| rate.max(self.fastest / 10 * 9))
     }
 
-    /// What the first measurement will tell, as far as the kernel knows already. Little says nothing
-    /// of what the line could do, but for that it can do as much.
+    /// What the first measurement will tell, as far as the kernel knows already. Little says of the
+    /// line no more than that it can do as much.
     fn estimate(&mut self, delivery_rate: u64) {
         if !self.rates.is_empty() || delivery_rate == 0 {
             return;
         }
-        if self.out >= WINDOW_LEAST {
+        if self.out >= MUCH {
             self.set_ahead(delivery_rate);
         } else {
             self.ahead = self.ahead.max(self.suited(delivery_rate));
@@ -257,8 +284,7 @@ impl Line {
             // It was the window that kept it from carrying more.
             rate += rate / 4;
         }
-        let much = self.out >= WINDOW_LEAST;
-        let full = self.backlogged || (stands && much);
+        let full = self.backlogged || (stands && self.out >= MUCH);
         if rate > 0 && (full || known.is_some_and(|known| rate > known)) {
             self.rates.truncate(MEASUREMENTS as usize - 1);
             self.rates.push_front(rate);
@@ -280,23 +306,25 @@ impl Line {
         carried(rate, time).clamp(AHEAD_LEAST, AHEAD_MOST)
     }
 
-    /// `standing` is how long packets wait on their way.
-    fn judge(&mut self, now: Time, standing: Duration, slack: Duration) {
+    /// `standing` is how long packets wait on their way, `explained` how long they may because of
+    /// the window.
+    fn judge(&mut self, now: Time, standing: Duration, slack: Duration, explained: Duration) {
         if !self.is_bounded() || now < self.open_until {
             self.window = None;
-            self.standing = 0;
+            self.standing = None;
             return;
         }
-        let unexplained = standing > slack * 5 / 4;
+        self.drains &= self.window.is_some_and(|window| self.out > window);
+        let unexplained = standing > explained * 5 / 4 && !self.drains;
         if !unexplained {
             self.unexplained = None;
         }
         if standing <= slack {
-            self.standing = 0;
+            self.standing = None;
         } else if self.window.is_none() {
-            self.standing += 1;
-            if self.standing >= STANDS {
+            if now - *self.standing.get_or_insert(now) >= STANDS {
                 self.window = Some(WINDOW_LEAST);
+                self.drains = true;
             }
         } else if unexplained {
             let since = *self.unexplained.get_or_insert(now);
@@ -312,6 +340,13 @@ impl Line {
     }
 }
 
+/// How long the line takes for that many bytes; no time if the rate is not known.
+fn taken(bytes: usize, rate: u64) -> Duration {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    Duration::from_micros(bytes.saturating_mul(1_000_000).checked_div(rate).unwrap_or(0))
+}
+
+/// The bytes that the line carries in that time.
 fn carried(rate: u64, time: Duration) -> usize {
     let bytes = u128::from(rate) * time.as_micros() / 1_000_000;
     usize::try_from(bytes).unwrap_or(usize::MAX)

@@ -60,7 +60,7 @@ impl Rest {
     /// shorter round trip.
     pub fn glance(&mut self, now: Time, probes: Probes) {
         let looked = self.looked.replace(now);
-        self.known(now, probes, looked);
+        self.notice(now, probes, looked);
     }
 
     /// Whether nothing is to be handed out now: `out` bytes have not arrived, and what leaves now
@@ -75,7 +75,7 @@ impl Rest {
     ) -> bool {
         let least = probes.least_round_trip;
         let looked = self.looked.replace(now);
-        let Some(Trusted { earliest, latest, .. }) = self.known(now, probes, looked) else {
+        let Some(Trusted { earliest, latest, .. }) = self.notice(now, probes, looked) else {
             return false;
         };
         let end = latest + TRUSTED + MARGIN;
@@ -96,8 +96,8 @@ impl Rest {
         self.until.is_some()
     }
 
-    /// The round trip that is trusted, unless it is another one than at the look before.
-    fn known(&mut self, now: Time, probes: Probes, looked: Option<Time>) -> Option<Trusted> {
+    /// Takes note of the round trip that is trusted; gives it if it is the same as at the look before.
+    fn notice(&mut self, now: Time, probes: Probes, looked: Option<Time>) -> Option<Trusted> {
         let least = probes.least_round_trip;
         let known = self.trusted.filter(|trusted| trusted.round_trip == least && !probes.under_way);
         if known.is_none() {

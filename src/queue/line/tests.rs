@@ -141,6 +141,52 @@ fn a_queue_that_stands_is_made_short_and_the_line_stays_full() {
 }
 
 #[test]
+fn the_least_window_is_no_reason_to_leave_a_slow_line_open() {
+    for rate in [16, 125, 400] {
+        let (mut line, mut bottleneck) = (line(), Bottleneck::new(rate, 200_000));
+        // As long as what the congestion control had under way before anything was known.
+        bottleneck.run(&mut line, 2 * 200_000 / rate);
+        for _ in 0..600 {
+            bottleneck.run(&mut line, 100);
+            assert!(line.window.is_some(), "at {rate}");
+            let waits = Duration::from_micros((WINDOW_LEAST * 1000 / rate) as u64);
+            assert!(bottleneck.waits() <= waits + TICK, "{:?} at {rate}", bottleneck.waits());
+        }
+        assert!(bottleneck.used(&mut line, 10_000) >= 95);
+    }
+}
+
+#[test]
+fn a_slow_line_is_given_no_more_than_the_kernel_has_room_for() {
+    let mut line = line();
+    line.set_ahead(10_000_000);
+    line.rates.push_front(10_000_000);
+    assert_eq!((line.ahead(), line.unsent_limit()), (25_000, 50_000));
+    let mut now = Time::since_boot(Duration::from_secs(50));
+    let mut given = |unsent, delivery_rate| {
+        assert!(line.is_bounded() && line.is_due(now), "looked at each time");
+        now += TICK;
+        line.look(now, Seen { unsent, delivery_rate, ..Bottleneck::new(1, 1).seen() })
+    };
+    assert_eq!(given(0, 10_000_000), 25_000);
+    assert_eq!(given(30_000, 10_000_000), 20_000);
+    assert_eq!(given(60_000, 10_000_000), 0);
+    assert_eq!(given(60_000, 20_000_000), 20_000, "it has become faster");
+}
+
+#[test]
+fn a_queue_that_was_seen_once_may_have_been_a_late_acknowledgement() {
+    let mut line = line();
+    line.set_ahead(10_000_000);
+    let began = Time::since_boot(Duration::from_secs(50));
+    for (milliseconds, bounded) in [(0, false), (1, false), (49, false), (50, true)] {
+        let seen = Seen { round_trip: LEAST * 2, ..Bottleneck::new(10_000, 1).seen() };
+        line.look(began + Duration::from_millis(milliseconds), seen);
+        assert_eq!(line.window.is_some(), bounded, "after {milliseconds} ms");
+    }
+}
+
+#[test]
 fn the_congestion_control_need_not_probe_for_the_round_trip_on_a_busy_line() {
     for (appetite, probes) in [(50_000, true), (200_000, false)] {
         let (mut line, mut bottleneck) = (line(), Bottleneck::new(2_500, appetite));
