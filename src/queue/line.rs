@@ -30,7 +30,8 @@ const AHEAD_MOST: usize = 192 * 1024;
 const AHEAD_LEAST: usize = 4 * 1024;
 
 /// The same before anything is known: about what a connection sends before the first
-/// acknowledgement (RFC 6928). On the slowest line a PING waits behind it.
+/// acknowledgement (RFC 6928). A longer piece is under way for seconds on the slowest lines, and the
+/// peer hears nothing before all of it is there.
 const AHEAD_FIRST: usize = 16 * 1024;
 
 /// How often a line is looked at that is fast, or of which nothing is known.

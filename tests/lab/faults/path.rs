@@ -53,7 +53,8 @@ fn a_daemon_started_before_its_path_exists_connects_when_it_does() {
     lab.await_tunnel();
 }
 
-/// A PING waits behind what was handed to the connection before anything was known of the line.
+/// What is handed to the connection before anything is known of the line is there in good time, and
+/// so is the PING behind it.
 #[test]
 fn a_slow_line_with_traffic_one_way_is_not_taken_for_a_dead_one() {
     let lab = Lab::raise_after_failure();
