@@ -32,8 +32,8 @@ pub struct Interface {
     watch: Watch,
     patience: Patience,
     due: Option<Time>,
-    /// Whether nobody has changed it since something could not be done.
-    incomplete: bool,
+    /// How much of the configuration could not be done the last time.
+    failing: usize,
     trouble: Trouble,
     shortcomings: Trouble,
     quarrels: bool,
@@ -83,7 +83,7 @@ impl Interface {
             watch,
             patience: Patience::default(),
             due: None,
-            incomplete: false,
+            failing: 0,
             trouble: Trouble::default(),
             shortcomings: Trouble::default(),
             quarrels: false,
@@ -106,7 +106,6 @@ impl Interface {
     /// Somebody else has changed, renamed or deleted the interface: put it right, at once or after
     /// a pause.
     pub fn disturbed(&mut self, now: Time) {
-        self.incomplete = false;
         let due = now + self.patience.pause(now);
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
@@ -256,16 +255,18 @@ impl Interface {
     }
 
     async fn restore(&mut self, now: Time) {
-        let completes = std::mem::take(&mut self.incomplete);
+        let failed = self.failing;
         let applied = self.apply().await;
-        if applied.changes.is_empty() {
+        let changes = applied.changes.len();
+        if changes == 0 {
             return;
         }
-        if completes {
-            let change = listed(&applied);
-            note!(INFO, "interface completed", interface = self.name(), change = change);
-        } else {
+        if changes > failed.saturating_sub(self.failing) {
             self.restored(now, listed(&applied));
+        } else if self.failing == 0 {
+            // It had failed before: nobody has undone it.
+            let change = listed(&applied);
+            report!(messages::INTERFACE_COMPLETED, interface = self.name(), change = change);
         }
     }
 
@@ -301,6 +302,7 @@ impl Interface {
 
     /// What is wrong is said, and tried again.
     fn take_stock(&mut self, applied: &Applied) {
+        self.failing = applied.failures.len();
         for shortcoming in &applied.shortcomings {
             if self.shortcomings.failed(&shortcoming.to_string()) {
                 report!(messages::CARRIER_UNHEEDED, error = shortcoming);
@@ -320,7 +322,6 @@ impl Interface {
     /// Says what is wrong, once for as long as it stays the same, and comes back to it.
     fn try_again(&mut self, now: Time, why: &str) {
         self.due = Some(now + AGAIN);
-        self.incomplete = true;
         if self.trouble.failed(why) {
             report!(messages::INTERFACE_INCOMPLETE, interface = self.name(), error = why);
         }

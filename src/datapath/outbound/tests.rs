@@ -122,6 +122,31 @@ async fn what_would_be_cut_into_more_than_the_peer_takes_is_dropped() {
 }
 
 #[test]
+fn what_waited_for_a_fast_line_is_divided_for_one_of_which_nothing_is_known() {
+    let mut outbound = outbound();
+    let seen = Seen {
+        acknowledged: 0,
+        delivery_rate: 1 << 40,
+        round_trip: Duration::ZERO,
+        least_round_trip: Duration::ZERO,
+        in_flight: 0,
+        unsent: 0,
+        probes: None,
+    };
+    outbound.line.look(Time::now(), seen);
+    let packet = Sample { payload: 60_000, ..Sample::TCP6 }.build();
+    let (buffer, arrived) = (Buffer::copy_of(&packet), Time::now());
+    let offload = Offload { gso_size: 1440, checksum_incomplete: true };
+    let ecn = Ecn::NotCapable;
+    outbound.enqueue(Queued { buffer, offload, flow: 1, ecn, arrived, returned: false });
+    assert_eq!(outbound.depth(Time::now()).packets, 1);
+    outbound.connected(&PEER);
+    let pieces = outbound.take_queue();
+    let longest = pieces.iter().map(|piece| piece.buffer.packet().len()).max();
+    assert!(pieces.len() > 1 && longest < Some(17_000), "{} of {longest:?}", pieces.len());
+}
+
+#[test]
 fn memory_is_given_back_when_a_burst_is_over_and_not_oftener_than_once_in_a_while() {
     let mut outbound = outbound();
     let now = Time::since_boot(Duration::from_secs(100));

@@ -58,6 +58,19 @@ fn routes_that_somebody_else_deletes_come_back() {
     lab.run(VM1_6, &format!("ping -c 1 -W 5 {FAR}"));
 }
 
+/// The address that a route sends from comes up after the daemon: nobody has undone anything.
+#[test]
+fn what_was_refused_at_first_is_completed_and_nobody_blamed() {
+    let lab = Lab::raise_after_failure();
+    let route = "interface.routes.\"fc00:77::/64\" = { source = \"fc00:99::1\" }";
+    let vm1 = lab.start(VM1, route);
+    vm1.await_log("interface incomplete");
+    lab.run(VM1, "ip address add fc00:99::1/128 dev lo nodad");
+    vm1.await_log("interface completed");
+    assert!(lab.run(VM1, "ip -6 route show dev tun0").contains("fc00:77::/64"));
+    assert!(!vm1.log().contains("interface restored"), "{}", vm1.log());
+}
+
 #[test]
 fn addresses_that_somebody_else_deletes_come_back() {
     let (lab, _vm1, _vm3) = Lab::raise_tunnelled();
