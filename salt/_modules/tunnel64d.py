@@ -216,8 +216,8 @@ def pubkey(name="tun0"):
     path = _key_files().get(name, os.path.join(CONFIG_DIR, f"{name}.key"))
     if path is None:
         raise CommandExecutionError(
-            f"{name}: by its pillar it has no key file: of a credential, ask `tunnel64d pubkey` where "
-            "the key was made; in plaintext there is none"
+            f"{name}: by its pillar it has no key file: of a credential, ask `tunnel64d pubkey` "
+            "where the key was made; in plaintext there is none"
         )
     return pubkey_of(path)
 
